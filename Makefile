@@ -1,0 +1,42 @@
+# make demo    a virtual environment, the package, and `rait run` on the embedded default
+# make test    the quick tests;  make slow: those with real models;  make check: ruff and mypy
+PYTHON ?= python3
+VENV   ?= .venv
+RUN    ?= demo-run
+PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test slow check format clean
+
+demo: $(VENV)/demo.stamp
+	$(VENV)/bin/rait run --out $(RUN)
+
+test: $(VENV)/test.stamp
+	$(VENV)/bin/python -m pytest
+
+slow: $(VENV)/test.stamp
+	$(VENV)/bin/python -m pytest -m slow
+
+check: $(VENV)/test.stamp
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/test.stamp
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing rait into $(VENV) (a few minutes the first time) ..."
+	$(PIP) --editable ".[demo]"
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing rait with its test tools into $(VENV) (a few minutes the first time) ..."
+	$(PIP) --editable ".[test]"
+	@touch $@ $(VENV)/demo.stamp

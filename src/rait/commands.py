@@ -1,0 +1,121 @@
+"""Single stages on files, as the command line offers them.
+
+    states = probe_to_file(recipe, Path("states.parquet"), adapter=None, say=print)
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rait.construction import construct, summarise
+from rait.knowledge.flow import flows
+from rait.manifest import Say, fingerprint_of
+from rait.models.loading import fingerprint, load, locate
+from rait.recipe import Recipe, Tuning
+from rait.records import Decision, Example, KnowledgeState, Verdict
+from rait.stages import (
+    Models,
+    answer_all,
+    fine_tune_into,
+    load_set,
+    plain,
+    probe_in_shards,
+    rehearsal_examples,
+    split_shots,
+    tuning_examples,
+)
+from rait.tables import read_records, write_records
+
+if TYPE_CHECKING:
+    from rait.tuning.sft import TuningResult
+
+
+def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> list[KnowledgeState]:
+    """Query the recipe's questions and write their states to `out`; goes on from shards beside it."""
+    questions = load_set(recipe.questions, recipe.seed)
+    shots, pool = split_shots(questions, recipe)
+    loaded = load(recipe.model, adapter=adapter, say=say)
+    key = {
+        "model": loaded.fingerprint,
+        "adapter": fingerprint(adapter) if adapter else None,
+        "questions": [plain(question) for question in questions],
+        "prompt": recipe.prompt.model_dump(),
+        "probe": recipe.probe.model_dump(),
+        "seed": recipe.seed,
+    }
+    shards = out.with_name(f".{out.name}.{fingerprint_of(key)[:12]}.shards")
+    states = probe_in_shards(
+        loaded, pool, shots, recipe.prompt, recipe.probe, seed=recipe.seed, shards=shards, what="probe"
+    )
+    write_records(out, states, KnowledgeState)
+    shutil.rmtree(shards, ignore_errors=True)
+    return states
+
+
+def rehearse_to_folder(recipe: Recipe, states: Path, folder: Path, say: Say) -> int:
+    """Select and fine-tune for rehearsal; the number of examples."""
+    known = read_records(states, KnowledgeState)
+    models = Models(recipe, say)
+    chosen, note = rehearsal_examples(models.load(None), known, recipe)
+    say(note)
+    write_records(folder / "examples.jsonl", chosen, Example)
+    _tune_alone(models, recipe, chosen, recipe.rehearsal.tuning, folder, "rehearse")
+    return len(chosen)
+
+
+def construct_to_file(
+    recipe: Recipe,
+    strategy: str,
+    initial: Path,
+    rehearsed: Path | None,
+    out: Path,
+    decisions: Path | None,
+    *,
+    with_model: bool,
+) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
+    """Decide and write the examples; counts by role and reason, and notes. Prompts are plain unless `with_model`."""
+    states = read_records(initial, KnowledgeState)
+    flow = flows(states, read_records(rehearsed, KnowledgeState)) if rehearsed else None
+    settings = recipe.construction
+    if settings.seed is None:
+        settings = settings.model_copy(update={"seed": recipe.seed})
+    selection = construct(strategy, states, flow, settings)
+    tokenizer = None
+    if with_model:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(locate(recipe.model))
+    if decisions:
+        write_records(decisions, selection.decisions, Decision)
+    write_records(out, tuning_examples(tokenizer, states, selection.decisions, recipe.prompt), Example)
+    counts = summarise(selection.decisions)
+    return {role.value: kinds for role, kinds in counts.items()}, selection.notes
+
+
+def tune_to_folder(recipe: Recipe, made: Path, folder: Path, say: Say) -> "TuningResult":
+    """Fine-tune on a file of examples."""
+    return _tune_alone(Models(recipe, say), recipe, read_records(made, Example), recipe.tuning, folder, "tune")
+
+
+def evaluate_to_file(
+    recipe: Recipe, out: Path, adapter: Path | None, *, may_refuse: bool, say: Say
+) -> list[Verdict]:
+    """Answer the recipe's questions greedily without worked examples, judge, and write the verdicts to `out`."""
+    questions = load_set(recipe.questions, recipe.seed)
+    loaded = load(recipe.model, adapter=adapter, say=say)
+    verdicts = answer_all(loaded, questions, (), may_refuse, recipe, "evaluate")
+    write_records(out, verdicts, Verdict)
+    return verdicts
+
+
+def _tune_alone(
+    models: Models, recipe: Recipe, made: Sequence[Example], tuning: Tuning, folder: Path, what: str
+) -> "TuningResult":
+    key = {
+        "model": models.key(None),
+        "examples": [[example.prompt, example.completion] for example in made],
+        "tuning": tuning.model_dump(),
+        "seed": recipe.seed,
+    }
+    return fine_tune_into(models, made, tuning, folder, key, seed=recipe.seed, what=what)

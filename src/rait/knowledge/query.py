@@ -1,0 +1,65 @@
+"""Knowledge state query: ask a model every question N times, match its answers, measure their agreement.
+
+    states = query(loaded, questions, render, Probe(), load_embedder(), seed=0)
+
+mu is the share of the N answers that match an accepted answer; sigma the mean cosine similarity of the answers'
+sentence embeddings (CRaFT, arXiv 2410.06913v2, section 3.1; N = 10, temperature 1, full distribution).
+"""
+
+from collections.abc import Callable, Sequence
+
+from rait.judging import match
+from rait.knowledge.certainty import certainties, distinct_texts
+from rait.models.embedding import Embed
+from rait.models.loading import LoadedModel
+from rait.prompting import Render
+from rait.recipe import Probe
+from rait.records import Answer, KnowledgeState, Question
+from rait.seeding import seed_for
+
+_DECIMALS = 6  # of certainty: equal texts must tie, whatever the embedder's batch made of their last digits
+
+
+def query(
+    loaded: LoadedModel,
+    questions: Sequence[Question],
+    render: Render,
+    probe: Probe,
+    embed: Embed,
+    *,
+    seed: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[KnowledgeState]:
+    """The knowledge state of every question, in the order given; `advance` is told of each question that is done."""
+    from rait.models.sampler import Sampling, draw
+
+    sampling = Sampling(probe.samples, probe.temperature, probe.max_new_tokens)
+    prompts = [render(question.question) for question in questions]
+    seeds = [seed_for(seed, "probe", question.id) for question in questions]
+    responses: dict[str, tuple[Answer, ...]] = {}
+    for index, counts in draw(loaded.model, loaded.tokenizer, prompts, seeds, sampling):
+        question = questions[index]
+        responses[question.id] = tuple(_answer(text, count, question.answers) for text, count in counts.items())
+        advance(1)
+    rows = distinct_texts(responses)
+    sigma = certainties(responses, rows, embed(list(rows)))
+    return [_state(question, responses[question.id], sigma[question.id]) for question in questions]
+
+
+def _answer(text: str, count: int, accepted: Sequence[str]) -> Answer:
+    rule = match(text, accepted)
+    return Answer(text=text, count=count, correct=bool(rule), rule=rule)
+
+
+def _state(question: Question, responses: tuple[Answer, ...], certainty: float) -> KnowledgeState:
+    total = sum(answer.count for answer in responses)
+    correct = sum(answer.count for answer in responses if answer.correct)
+    return KnowledgeState(
+        id=question.id,
+        question=question.question,
+        answers=question.answers,
+        category=question.category,
+        correctness=correct / total,
+        certainty=round(certainty, _DECIMALS),
+        responses=responses,
+    )

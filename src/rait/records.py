@@ -1,0 +1,133 @@
+"""The plain records that flow through every stage.
+
+Stages meet only here and in the files of the run directory: a stage takes records and gives records. Field names are
+the column names of the files, so that a row of a table and a record are the same thing (see `rait.tables`).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import isfinite
+
+TOLERANCE = 1e-9
+"""Differences of correctness below this are rounding noise of k/N floats, not a change."""
+
+
+class Role(StrEnum):
+    """What construction decides about a question (CRaFT, Algorithm 1)."""
+
+    VANILLA = "vanilla"
+    IDK = "idk"
+    DROPPED = "dropped"
+
+
+class Outcome(StrEnum):
+    """How an answer was judged. The three shares P_c, P_w and P_r add up to 1."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """An open-ended question and every answer that is accepted as right.
+
+    The first of `answers` is the preferred spelling. `category` groups questions in tables (a relation, a subject).
+    """
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    category: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One distinct text among the sampled answers of a question.
+
+    `count` says how many of the samples it is, at least 1; `rule` names the rule that matched it, or "" for none.
+    """
+
+    text: str
+    count: int
+    correct: bool
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnowledgeState(Question):
+    """A question together with what a model knows about it (paper section 3.1).
+
+    `correctness` (mu) lies in [0, 1]; `certainty` (sigma) in [-1, 1], higher is more certain. `responses` stand in
+    descending order of count; they may be empty where a state was made elsewhere.
+    """
+
+    correctness: float
+    certainty: float
+    responses: tuple[Answer, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a state that no later stage could use."""
+        if not 0 <= self.correctness <= 1:
+            raise ValueError(f"correctness {self.correctness} of question {self.id!r} is outside 0 to 1")
+        if not isfinite(self.certainty):
+            raise ValueError(f"certainty {self.certainty} of question {self.id!r} is not a number")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnowledgeFlow:
+    """How a question's knowledge state changed from the initial to the rehearsed model (paper section 3.1)."""
+
+    id: str
+    correctness_before: float
+    correctness_after: float
+    certainty_before: float
+    certainty_after: float
+
+    @property
+    def correctness_flow(self) -> float:
+        """Delta mu = mu(rehearsed) - mu(initial), in [-1, 1]."""
+        return self.correctness_after - self.correctness_before
+
+    @property
+    def certainty_flow(self) -> float:
+        """Delta sigma = sigma(rehearsed) - sigma(initial), in [-2, 2]."""
+        return self.certainty_after - self.certainty_before
+
+    @property
+    def direction(self) -> int:
+        """1 where correctness rises, -1 where it falls, 0 where it stays."""
+        return 0 if abs(self.correctness_flow) < TOLERANCE else 1 if self.correctness_flow > 0 else -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a strategy did with a question, and why.
+
+    `rank` is the place in the order in which the strategy takes questions of that role, from 0; None where the question
+    never entered such an order.
+    """
+
+    id: str
+    role: Role
+    reason: str
+    rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One row of tuning data: the loss is taken on `completion` alone."""
+
+    id: str
+    prompt: str
+    completion: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict(Question):
+    """A question, a model's answer to it, and how that answer was judged by the rule named `rule`."""
+
+    response: str
+    outcome: Outcome
+    rule: str

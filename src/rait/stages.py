@@ -1,0 +1,190 @@
+"""The stages with what surrounds them: models on demand, shards, progress, prompts.
+
+`rait.run` puts them in order, `rait.commands` offers them one by one; neither does a stage's work itself.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rait.construction import examples
+from rait.evaluation.answering import answer
+from rait.knowledge.query import query
+from rait.knowledge.rehearsal import select, target
+from rait.manifest import Say, fingerprint_of
+from rait.models.loading import LoadedModel, fingerprint, load, locate
+from rait.progress import progress
+from rait.prompting import choose_shots, completion, renderer
+from rait.questions import load_questions
+from rait.recipe import Probe, Prompt, Questions, Recipe, Tuning
+from rait.records import Decision, Example, KnowledgeState, Question, Role, Verdict
+from rait.tables import atomic, read_records, write_json, write_records
+
+if TYPE_CHECKING:
+    from rait.tuning.sft import TuningResult
+
+
+@dataclass(slots=True)
+class Models:
+    """Models on demand: the same one twice in a row is loaded once."""
+
+    recipe: Recipe
+    say: Say
+    _mark: str | None = None
+    _current: tuple[Path | None, LoadedModel] | None = None
+
+    def key(self, adapter: Path | None) -> dict[str, Any]:
+        """What identifies a model: its fingerprint, its precision, and the fingerprint of what was tuned."""
+        if self._mark is None:
+            self._mark = fingerprint(locate(self.recipe.model, self.say))
+        tuned = fingerprint(adapter) if adapter else None
+        return {"base": self._mark, "dtype": self.recipe.model.dtype, "tuned": tuned}
+
+    def tokenizer_key(self) -> str:
+        """What identifies the form of the prompts."""
+        return str(self.key(None)["base"])
+
+    def load(self, adapter: Path | None) -> LoadedModel:
+        """The model, to be asked and not changed."""
+        if self._current is None or self._current[0] != adapter:
+            self._current = None  # free the old one first
+            self._current = (adapter, load(self.recipe.model, adapter=adapter, say=self.say))
+        return self._current[1]
+
+    def take(self) -> LoadedModel:
+        """The untuned model, to be changed by the caller."""
+        loaded = self.load(None)
+        self._current = None
+        return loaded
+
+
+def load_set(source: Questions, seed: int) -> list[Question]:
+    return load_questions(source.source, split=source.split, limit=source.limit, seed=seed)
+
+
+def split_shots(questions: Sequence[Question], recipe: Recipe) -> tuple[list[Question], list[Question]]:
+    """The worked examples, and the questions that are left to be asked."""
+    shots = choose_shots(questions, recipe.prompt.shots, recipe.seed)
+    taken = {shot.id for shot in shots}
+    return shots, [question for question in questions if question.id not in taken]
+
+
+def probe_in_shards(
+    loaded: LoadedModel,
+    questions: Sequence[Question],
+    shots: Sequence[Question],
+    prompt: Prompt,
+    probe: Probe,
+    *,
+    seed: int,
+    shards: Path,
+    what: str,
+) -> list[KnowledgeState]:
+    """Query the knowledge state of `questions`, saving a file in `shards` every `probe.shard` of them.
+
+    Files that are there already are read, not made again; the caller removes the folder when all is safe elsewhere.
+    """
+    from rait.models.embedding import load_embedder
+
+    embed = load_embedder(probe.embedder)
+    render = renderer(loaded.tokenizer, prompt, shots=shots)
+    states: list[KnowledgeState] = []
+    with progress(what, len(questions), "question") as advance:
+        for start in range(0, len(questions), probe.shard):
+            some = questions[start : start + probe.shard]
+            path = shards / f"{start:09d}.parquet"
+            if path.exists():
+                part = read_records(path, KnowledgeState)
+                advance(len(part))
+            else:
+                part = query(loaded, some, render, probe, embed, seed=seed, advance=advance)
+                write_records(path, part)
+            states += part
+    return states
+
+
+def rehearsal_examples(
+    loaded: LoadedModel, states: Sequence[KnowledgeState], recipe: Recipe
+) -> tuple[list[Example], str]:
+    """The rehearsal set: each question, asked plainly, with the model's own most frequent correct answer; and a note."""
+    chosen = select(states, recipe.rehearsal, recipe.seed)
+    render = renderer(loaded.tokenizer, recipe.prompt)
+    made = [
+        Example(
+            id=state.id,
+            prompt=render(state.question),
+            completion=completion(loaded.tokenizer, recipe.prompt, target(state)),
+            role=Role.VANILLA,
+        )
+        for state in chosen.states
+    ]
+    return made, chosen.note
+
+
+def tuning_examples(
+    tokenizer: Any, states: Sequence[KnowledgeState], decisions: Sequence[Decision], prompt: Prompt
+) -> list[Example]:
+    """The examples of a selection in the tuning prompt, which invites a refusal; completions as the prompt's form asks."""
+    made = examples(states, decisions, renderer(tokenizer, prompt, may_refuse=True), prompt.refusal)
+    return [
+        Example(
+            id=example.id,
+            prompt=example.prompt,
+            completion=completion(tokenizer, prompt, example.completion),
+            role=example.role,
+        )
+        for example in made
+    ]
+
+
+def fine_tune_into(
+    models: Models,
+    made: Sequence[Example],
+    tuning: Tuning,
+    folder: Path,
+    key: Mapping[str, Any],
+    *,
+    seed: int,
+    what: str,
+) -> "TuningResult":
+    """Fine-tune a fresh copy of the model into `folder`, going on from checkpoints of the same key only."""
+    from rait.tuning.sft import fine_tune
+
+    mark = folder / "checkpoints" / "key"
+    if not mark.is_file() or mark.read_text("utf-8") != fingerprint_of(key):
+        shutil.rmtree(mark.parent, ignore_errors=True)
+        with atomic(mark) as file:
+            file.write(fingerprint_of(key).encode())
+    result = fine_tune(models.take(), made, tuning, folder, seed=seed, what=what)
+    write_json(
+        folder / "losses.json",
+        {"losses": result.losses, "steps": result.steps, "seconds": result.seconds, "change": result.change},
+    )
+    return result
+
+
+def answer_all(
+    loaded: LoadedModel,
+    questions: Sequence[Question],
+    shots: Sequence[Question],
+    may_refuse: bool,
+    recipe: Recipe,
+    what: str,
+) -> list[Verdict]:
+    """Greedy answers to `questions` after `shots`, judged, with progress."""
+    render = renderer(loaded.tokenizer, recipe.prompt, shots=shots, may_refuse=may_refuse)
+    with progress(what, len(questions), "question") as advance:
+        return answer(
+            loaded,
+            questions,
+            render,
+            max_new_tokens=recipe.evaluation.max_new_tokens,
+            refusal=recipe.prompt.refusal,
+            advance=advance,
+        )
+
+
+def plain(question: Question) -> list[Any]:
+    return [question.id, question.question, list(question.answers), question.category]

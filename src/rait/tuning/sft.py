@@ -1,0 +1,243 @@
+"""Fine-tune a model on prompt and completion pairs: the rehearsed model and the refusal-aware one alike.
+
+    result = fine_tune(loaded, examples, Tuning(), Path("run/craft"), seed=0)
+
+TRL's SFTTrainer with a PEFT adapter, or every weight. The loss is the mean cross-entropy of the completion's tokens and
+of the end-of-text token after it (paper section 4.1: loss on the answer only).
+"""
+
+import json
+import math
+import shutil
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTConfig, SFTTrainer
+
+from rait.errors import TrainingError
+from rait.models.loading import BASE_FILE, LoadedModel
+from rait.models.tree import encode, read, tree_attention
+from rait.progress import Advance, progress
+from rait.recipe import Tuning
+from rait.records import Example
+from rait.tables import write_json
+
+IGNORED = -100
+_LOGIT_BYTES = 128 << 20  # logits of answer tokens held at once for the backward pass
+_CHECKS = 8  # prompts on which the tuned model must differ from its base
+
+
+@dataclass(frozen=True, slots=True)
+class TuningResult:
+    """What fine-tuning did: one loss a step (nats a token), steps, seconds, and the largest change of a logit."""
+
+    losses: tuple[float, ...]
+    steps: int
+    seconds: float
+    change: float
+
+
+def fine_tune(
+    loaded: LoadedModel, examples: Sequence[Example], tuning: Tuning, folder: Path, *, seed: int, what: str = "tune"
+) -> TuningResult:
+    """Tune `loaded` in place on `examples` and save to `folder`/adapter: an adapter in PEFT form, or the whole model.
+
+    Goes on from a checkpoint in `folder`/checkpoints if there is one. Raises `TrainingError` when there is nothing to
+    learn from, an example does not fit into `max_length`, the loss is not finite, or the model has not changed.
+    """
+    if not examples:
+        raise TrainingError(f"{what}: there are no examples to tune on")
+    rows = [_tokenise(loaded.tokenizer, example) for example in examples]
+    _check_lengths(examples, rows, tuning.max_length)
+    start = time.monotonic()
+    checkpoints = folder / "checkpoints"
+    micro = min(tuning.micro_batch_size or tuning.batch_size, tuning.batch_size)
+    if tuning.batch_size % micro:
+        raise TrainingError(
+            f"tuning.micro_batch_size {micro} does not divide tuning.batch_size {tuning.batch_size}; choose a divisor"
+        )
+    arguments = _arguments(tuning, len(rows), micro, checkpoints, loaded, seed)
+    lora = None
+    if tuning.method == "lora":
+        lora = LoraConfig(
+            r=tuning.lora_rank,
+            lora_alpha=tuning.lora_alpha,
+            lora_dropout=tuning.lora_dropout,
+            target_modules=tuning.lora_targets if isinstance(tuning.lora_targets, str) else list(tuning.lora_targets),
+            task_type="CAUSAL_LM",
+        )
+    else:
+        loaded.model.float()  # AdamW's steps are smaller than bfloat16 can hold; the products still run in it
+    probes = [encode(loaded.tokenizer, example.prompt) for example in examples[:_CHECKS]]
+    before = _last_logits(loaded.model, probes)
+    watch = _Watch([example.id for example in examples])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of one library about another's names
+        trainer = _AnswerTrainer(
+            model=loaded.model,
+            args=arguments,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=loaded.tokenizer,
+            peft_config=lora,
+            callbacks=[watch],
+        )
+        trainer.pop_callback(_printer())
+        trainer.share_prefixes = tuning.method == "full" or tuning.lora_dropout == 0  # a shared row has one dropout mask
+        with tree_attention(loaded.model), progress(what, arguments.total, "step") as advance:
+            watch.advance = advance
+            trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None)
+    losses = tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
+    trainer.model.eval()
+    change = float((_last_logits(trainer.model, probes) - before).abs().max())
+    if not change > 0:
+        raise TrainingError(
+            f"{what}: the tuned model answers exactly as its base does, so nothing was learned; "
+            "raise tuning.learning_rate or check tuning.lora_targets"
+        )
+    _save(trainer, loaded, folder / "adapter")
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return TuningResult(losses, trainer.state.global_step, time.monotonic() - start, change)
+
+
+class _AnswerTrainer(SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer that reads a batch as a tree of distinct prefixes and takes the loss at the answers' positions alone.
+
+    The examples of a batch begin with the same instruction: it is computed once, nothing is padded, and only answer
+    positions are projected onto the vocabulary. The gradient is that of the padded batch.
+    """
+
+    share_prefixes = True
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        network = self.accelerator.unwrap_model(model)
+        network = network.get_base_model() if hasattr(network, "get_base_model") else network
+        labels = [row[row != IGNORED] for row in inputs["labels"]]
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        texts = [row[:length].tolist() for row, length in zip(inputs["input_ids"], lengths, strict=True)]
+        states, rows = read(network, texts, share=self.share_prefixes)
+        # The state before a token predicts it; an answer is the end of its text.
+        before = torch.cat([own[-len(answer) - 1 : -1] for own, answer in zip(rows, labels, strict=True)])
+        targets = torch.cat(labels)
+        total = answer_loss(network, states.index_select(0, before), targets)
+        loss = total / (len(targets) if num_items_in_batch is None else num_items_in_batch)
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(
+                f"the loss is not finite at step {self.state.global_step + 1}; lower tuning.learning_rate"
+            )
+        return (loss, {}) if return_outputs else loss
+
+
+def answer_loss(network: Any, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Sum of cross-entropies, in nats, of `labels` (n,) under the vocabulary projection of `hidden` (n, hidden)."""
+    head = network.get_output_embeddings()
+    text = network.config.get_text_config()
+    softcap = getattr(text, "final_logit_softcapping", None)
+    scale = getattr(text, "logit_scale", None) or 1.0 / (getattr(text, "logits_scaling", None) or 1.0)
+
+    def block_loss(states: Tensor, targets: Tensor) -> Tensor:
+        logits = head(states).float() * scale
+        if softcap is not None:
+            logits = torch.tanh(logits / softcap) * softcap
+        return functional.cross_entropy(logits, targets, reduction="sum")
+
+    size = max(1, _LOGIT_BYTES // (4 * head.weight.shape[0]))
+    if len(labels) <= size:
+        return block_loss(hidden, labels)
+    blocks = [
+        checkpoint(block_loss, hidden[start : start + size], labels[start : start + size], use_reentrant=False)
+        for start in range(0, len(labels), size)
+    ]
+    return torch.stack(blocks).sum()
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]
+    """Moves the progress bar."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self.ids = ids
+        self.advance: Advance = lambda _: None
+        self.shown = 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.advance(state.global_step - self.shown)
+        self.shown = state.global_step
+
+
+def _printer() -> type:
+    from transformers import PrinterCallback
+
+    return PrinterCallback
+
+
+def _tokenise(tokenizer: Any, example: Example) -> dict[str, list[int]]:
+    prompt = encode(tokenizer, example.prompt)
+    whole = encode(tokenizer, example.prompt + example.completion)
+    if whole[: len(prompt)] == prompt and len(whole) > len(prompt):
+        answer = whole[len(prompt) :]
+    else:  # the text joins to other tokens at the seam; the model will be asked with the prompt's own
+        answer = tokenizer(example.completion, add_special_tokens=False)["input_ids"]
+    end = _end_of_answer(tokenizer)
+    ids = [*prompt, *answer, end]
+    return {"input_ids": ids, "labels": [IGNORED] * len(prompt) + ids[len(prompt) :]}
+
+
+def _end_of_answer(tokenizer: Any) -> int:
+    """The token that closes an answer: the one that the chat template puts after a turn, or end of text."""
+    eos = tokenizer.eos_token_id
+    if eos is None:
+        raise TrainingError("the model's tokenizer has no end-of-text token, so answers could not be taught to end")
+    return int(eos)
+
+
+def _check_lengths(examples: Sequence[Example], rows: Sequence[dict[str, list[int]]], limit: int) -> None:
+    long = [(example.id, len(row["input_ids"])) for example, row in zip(examples, rows, strict=True)]
+    long = [(name, length) for name, length in long if length > limit]
+    if long:
+        shown = ", ".join(f"{name} ({length})" for name, length in long[:5])
+        raise TrainingError(
+            f"{len(long)} of {len(rows)} examples are longer than tuning.max_length {limit} tokens: {shown}; "
+            "raise tuning.max_length or leave these questions out"
+        )
+
+
+def _last_logits(model: Any, prompts: Sequence[Sequence[int]]) -> Tensor:
+    """Logits (prompts, vocabulary) of the token after each prompt."""
+    network = model.get_base_model() if hasattr(model, "get_base_model") else model
+    training = network.training
+    network.eval()
+    with torch.inference_mode(), tree_attention(network):
+        states, rows = read(network, prompts)
+        logits: Tensor = network.get_output_embeddings()(states[torch.stack([own[-1] for own in rows])]).float()
+    network.train(training)
+    return logits
+
+
+def _save(trainer: Any, loaded: LoadedModel, folder: Path) -> None:
+    """Save beside and rename, so that a folder of that name is always whole."""
+    scratch = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    trainer.save_model(str(scratch))
+    (scratch / "training_args.bin").unlink(missing_ok=True)  # a pickle; the recipe says it all
+    write_json(scratch / BASE_FILE, {"source": loaded.source, "fingerprint": loaded.fingerprint})
+    shutil.rmtree(folder, ignore_errors=True)
+    scratch.rename(folder)
+
+
+def read_base(folder: Path) -> dict[str, str]:
+    """The base model that an adapter belongs to: its source and fingerprint."""
+    data: dict[str, str] = json.loads((folder / BASE_FILE).read_text("utf-8"))
+    return data

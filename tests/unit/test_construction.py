@@ -1,0 +1,308 @@
+"""Construction around the strategies: shortage, bad input, strategies of one's own, examples and the summary."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from rait.construction import (
+    Construction,
+    Plan,
+    all_strategies,
+    construct,
+    examples,
+    find_strategy,
+    least_certain,
+    most_certain,
+    split_by_correctness,
+    strategy,
+    summarise,
+)
+from rait.construction.strategies import _STRATEGIES
+from rait.errors import InputError, RecipeError, ShortageError
+from rait.records import Decision, KnowledgeFlow, KnowledgeState, Role
+
+NAMES = ("van_tuning", "cor_rait", "corcer_rait", "wo_cer", "craft")
+
+# Five known and five unknown questions. Of the unknown, q6 stays, q7 rises and the others fall.
+CORRECTNESS = (1.0, 0.9, 0.7, 0.5, 0.6, 0.4, 0.3, 0.2, 0.1, 0.4)
+CERTAINTY = (0.90, 0.95, 0.40, 0.60, 0.60, 0.30, 0.50, 0.10, 0.20, 0.20)
+REHEARSED = (1.0, 0.8, 0.9, 0.5, 0.2, 0.3, 0.3, 0.4, 0.0, 0.1)
+
+
+def make_state(id, correctness, certainty):
+    return KnowledgeState(
+        id=id, question=f"What is {id}?", answers=(f"gold {id}", "alias"), correctness=correctness, certainty=certainty
+    )
+
+
+def make_flow(state, after):
+    return KnowledgeFlow(
+        id=state.id,
+        correctness_before=state.correctness,
+        correctness_after=after,
+        certainty_before=state.certainty,
+        certainty_after=0.0,
+    )
+
+
+STATES = [make_state(f"q{i}", mu, sigma) for i, (mu, sigma) in enumerate(zip(CORRECTNESS, CERTAINTY, strict=True))]
+FLOWS = [make_flow(state, after) for state, after in zip(STATES, REHEARSED, strict=True)]
+FOUR_TO_TWO = Construction(vanilla=4, idk=2)
+
+
+def taken(decisions, role):
+    """Ids of a role in the order taken."""
+    return [d.id for d in sorted((d for d in decisions if d.role is role), key=lambda d: d.rank)]
+
+
+def test_shortage_fails_with_numbers_and_remedies():
+    with pytest.raises(ShortageError) as failure:
+        construct("craft", STATES, FLOWS, Construction(vanilla=8, idk=4))
+
+    assert str(failure.value) == (
+        "craft found 5 candidates for the 8 vanilla and 3 for the 4 idk wanted, among 10 questions "
+        "(left out: 1 rising, 1 staying); give more questions, or ask for at most 4 vanilla and 2 idk, as "
+        "shortage=shrink would, or admit those that stay (flow_rule=non_positive)"
+    )
+
+
+def test_shortage_shrinks_at_the_ratio_asked_for_and_says_so():
+    selection = construct("craft", STATES, FLOWS, Construction(vanilla=8, idk=4, shortage="shrink"))
+
+    assert taken(selection.decisions, Role.VANILLA) == ["q1", "q0", "q3", "q4"]
+    assert taken(selection.decisions, Role.IDK) == ["q8", "q9"]
+    assert selection.notes == (
+        "craft found 5 candidates for the 8 vanilla and 3 for the 4 idk wanted, among 10 questions "
+        "(left out: 1 rising, 1 staying); took 4 vanilla and 2 idk, the most at this ratio",
+    )
+
+
+def test_nothing_is_noted_or_shrunk_without_a_shortage():
+    selection = construct("craft", STATES, FLOWS, FOUR_TO_TWO.model_copy(update={"shortage": "shrink"}))
+
+    assert selection == construct("craft", STATES, FLOWS, FOUR_TO_TWO)
+    assert selection.notes == ()
+
+
+def test_orders_break_ties_by_id_whatever_the_input_order():
+    states = [make_state(id, 0.5, sigma) for id, sigma in (("c", 0.5), ("a", 0.5), ("d", 0.9), ("b", 0.5), ("e", 0.1))]
+
+    assert [state.id for state in most_certain(states).states] == ["d", "a", "b", "c", "e"]
+    assert [state.id for state in least_certain(states).states] == ["e", "a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("shortage", ["fail", "shrink"])
+def test_no_candidate_for_a_role_is_a_shortage_under_either_policy(shortage):
+    known = [state for state in STATES if state.correctness >= 0.5]
+
+    with pytest.raises(ShortageError, match="0 for the 1 idk wanted"):
+        construct("cor_rait", known, None, Construction(vanilla=4, idk=1, shortage=shortage))
+    with pytest.raises(ShortageError, match="among 0 questions"):
+        construct("van_tuning", [], None, Construction(vanilla=4, idk=1, shortage=shortage))
+
+
+def test_van_tuning_shrinks_to_all_there_is():
+    selection = construct("van_tuning", STATES, None, Construction(vanilla=10, idk=5, shortage="shrink"))
+
+    assert len(taken(selection.decisions, Role.VANILLA)) == 10
+    assert len(selection.notes) == 1
+
+
+def test_a_role_of_which_none_is_wanted_sets_no_bound():
+    known = [state for state in STATES if state.correctness >= 0.5]
+    selection = construct("corcer_rait", known, None, Construction(vanilla=9, idk=0, shortage="shrink"))
+
+    assert taken(selection.decisions, Role.VANILLA) == ["q1", "q0", "q3", "q4", "q2"]
+
+
+@given(vanilla=st.integers(1, 40), idk=st.integers(1, 40), known=st.integers(0, 40), unknown=st.integers(0, 40))
+@settings(deadline=None, max_examples=300)
+def test_shrinking_keeps_the_ratio_and_takes_the_most(vanilla, idk, known, unknown):
+    states = [make_state(f"k{i}", 1.0, 0.0) for i in range(known)]
+    states += [make_state(f"u{i}", 0.0, 0.0) for i in range(unknown)]
+    chosen = Construction(vanilla=vanilla, idk=idk, shortage="shrink")
+    large, small = max(vanilla, idk), min(vanilla, idk)
+    # Every size of the smaller role, the larger rounded down to a whole question: the greatest that fits.
+    fitting = []
+    for size in range(small + 1):
+        pair = (size * large // small, size) if vanilla >= idk else (size, size * large // small)
+        if pair[0] <= known and pair[1] <= unknown:
+            fitting.append(pair)
+
+    if fitting[-1] == (0, 0):
+        with pytest.raises(ShortageError):
+            construct("cor_rait", states, None, chosen)
+        return
+    selection = construct("cor_rait", states, None, chosen)
+    sizes = (len(taken(selection.decisions, Role.VANILLA)), len(taken(selection.decisions, Role.IDK)))
+    assert sizes == fitting[-1]
+    assert bool(selection.notes) == (sizes != (vanilla, idk))
+    if large % small == 0:
+        assert sizes[0] * idk == sizes[1] * vanilla
+
+
+@pytest.mark.parametrize(("given_name", "near"), [("craff", "craft"), ("CRaFT", "craft"), ("Cor-RAIT", "cor_rait")])
+def test_unknown_strategy_names_the_known_and_the_nearest(given_name, near):
+    with pytest.raises(RecipeError) as failure:
+        construct(given_name, STATES, FLOWS, FOUR_TO_TWO)
+
+    assert f"did you mean {near!r}?" in str(failure.value)
+    assert all(name in str(failure.value) for name in NAMES)
+
+
+def test_strategies_are_listed_with_their_needs():
+    listed = {entry.name: entry.needs_flow for entry in all_strategies()}
+
+    assert listed == dict.fromkeys(NAMES, False) | {"wo_cer": True, "craft": True}
+    assert all(entry.description for entry in all_strategies())
+
+
+@pytest.mark.parametrize("name", ["craft", "wo_cer"])
+def test_missing_flow_is_refused(name):
+    with pytest.raises(InputError, match=r"van_tuning, cor_rait, corcer_rait"):
+        construct(name, STATES, None, FOUR_TO_TWO)
+    with pytest.raises(InputError, match=r"4 of 10 have none \('q0', 'q1', 'q2', \.\.\.\)"):
+        construct(name, STATES, FLOWS[4:], FOUR_TO_TWO)
+
+
+def test_flows_of_further_questions_are_ignored():
+    further = make_flow(make_state("elsewhere", 0.1, 0.1), 0.0)
+
+    assert construct("craft", STATES, [further, *FLOWS], FOUR_TO_TWO) == construct("craft", STATES, FLOWS, FOUR_TO_TWO)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"correctness_before": 0.7}, {"correctness_after": float("nan")}, {"correctness_after": 1.2}]
+)
+def test_flows_that_do_not_fit_the_states_are_refused(changes):
+    flows = [*FLOWS[:8], replace(FLOWS[8], **changes), FLOWS[9]]
+
+    with pytest.raises(InputError, match=r"^1 flows .* \('q8'\)"):
+        construct("craft", STATES, flows, FOUR_TO_TWO)
+
+
+@pytest.mark.parametrize("changes", [{"correctness": 1.1}, {"correctness": float("nan")}, {"certainty": float("nan")}])
+def test_a_state_that_no_strategy_could_use_cannot_be_made(changes):
+    (name,) = changes
+    with pytest.raises(ValueError, match=f"^{name} .* of question 'q8' is"):
+        replace(STATES[8], **changes)
+
+
+def test_repeated_ids_are_refused():
+    with pytest.raises(InputError, match=r"states more than once \('q3'\)"):
+        construct("cor_rait", [*STATES, STATES[3]], None, FOUR_TO_TWO)
+    with pytest.raises(InputError, match=r"flows more than once \('q3'\)"):
+        construct("craft", STATES, [*FLOWS, FLOWS[3]], FOUR_TO_TWO)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vanilla": -1},
+        {"idk": -1},
+        {"vanilla": 0, "idk": 0},
+        {"threshold": 1.5},
+        {"threshold": float("nan")},
+        {"dead_band": -0.1},
+        {"flow_rule": "positive"},
+        {"shortage": "repeat"},
+    ],
+)
+def test_settings_out_of_range_are_refused(changes):
+    with pytest.raises(ValidationError) as failure:
+        Construction(**({"vanilla": 4, "idk": 1} | changes))
+    (problem,) = failure.value.errors()
+    assert all(name in (*problem["loc"], *problem["msg"].split()) for name in changes)
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    before = dict(_STRATEGIES)
+    yield _STRATEGIES
+    _STRATEGIES.clear()
+    _STRATEGIES.update(before)
+
+
+def test_a_strategy_of_ones_own(registry):
+    def timid(states, flows, chosen):
+        """The least certain of the known."""
+        assert [state.id for state in states] == sorted(state.id for state in states)
+        assert flows == {}
+        known, unknown, left_out = split_by_correctness(states, chosen)
+        return Plan(least_certain(known), most_certain(unknown), left_out)
+
+    for _ in range(2):  # as when a notebook cell is run again
+        strategy("timid")(timid)
+    decisions = construct("timid", STATES[::-1], FLOWS, FOUR_TO_TWO).decisions
+
+    assert find_strategy("timid").description == "The least certain of the known."
+    assert taken(decisions, Role.VANILLA) == ["q2", "q3", "q4", "q0"]
+    assert taken(decisions, Role.IDK) == ["q6", "q5"]
+
+
+def test_a_name_is_given_once(registry):
+    with pytest.raises(RecipeError, match=r"'craft' is already defined by rait\.construction\.strategies\.craft"):
+        strategy("craft")(lambda states, flows, chosen: None)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        lambda states, flows, chosen: Plan(most_certain(states[:4]), least_certain(states[5:]), {}),
+        lambda states, flows, chosen: Plan(most_certain(states[:5]), least_certain(states[4:]), {}),
+        lambda states, flows, chosen: Plan(most_certain(states[:5]), least_certain(states[5:]), {"q4": "twice"}),
+    ],
+)
+def test_a_strategy_must_place_every_question_once(registry, plan):
+    strategy("careless")(plan)
+
+    with pytest.raises(RecipeError, match=r"'careless' must place every question exactly once.* 1 \('q4'\)"):
+        construct("careless", STATES, None, FOUR_TO_TWO)
+
+
+def test_examples_keep_the_answer_or_refuse():
+    decisions = construct("craft", STATES, FLOWS, FOUR_TO_TWO).decisions
+    rows = examples(STATES, decisions, lambda question: f"Q: {question}\nA:", "I don't know.")
+
+    assert [(row.id, row.prompt, row.completion, str(row.role)) for row in rows] == [
+        ("q0", "Q: What is q0?\nA:", "gold q0", "vanilla"),
+        ("q1", "Q: What is q1?\nA:", "gold q1", "vanilla"),
+        ("q3", "Q: What is q3?\nA:", "gold q3", "vanilla"),
+        ("q4", "Q: What is q4?\nA:", "gold q4", "vanilla"),
+        ("q8", "Q: What is q8?\nA:", "I don't know.", "idk"),
+        ("q9", "Q: What is q9?\nA:", "I don't know.", "idk"),
+    ]
+
+
+def test_examples_want_states_and_decisions_of_the_same_questions():
+    decisions = construct("craft", STATES, FLOWS, FOUR_TO_TWO).decisions
+
+    with pytest.raises(InputError, match=r"1 questions have no decision \('q9'\)"):
+        examples(STATES, decisions[:9], str, "IdK")
+    with pytest.raises(InputError, match=r"1 decisions have no question \('q9'\)"):
+        examples(STATES[:9], decisions, str, "IdK")
+
+
+def test_only_a_vanilla_question_needs_an_answer():
+    states = [replace(STATES[0], answers=()), replace(STATES[8], answers=())]
+    idk = [Decision(id=state.id, role=Role.IDK, reason="by hand: idk") for state in states]
+
+    assert [row.completion for row in examples(states, idk, str, "IdK")] == ["IdK", "IdK"]
+    with pytest.raises(InputError, match=r"1 vanilla questions have no accepted answer \('q0'\)"):
+        examples(states, [replace(idk[0], role=Role.VANILLA), idk[1]], str, "IdK")
+
+
+def test_summary_counts_by_role_and_kind():
+    assert summarise(construct("craft", STATES, FLOWS, FOUR_TO_TWO).decisions) == {
+        "vanilla": {"most certain for vanilla": 4},
+        "idk": {"least certain for idk": 2},
+        "dropped": {
+            "not among the least certain for idk": 1,
+            "not among the most certain for vanilla": 1,
+            "rising": 1,
+            "staying": 1,
+        },
+    }

@@ -1,0 +1,332 @@
+"""Reading questions: every form that is accepted, every message that bad input gets, and subsets."""
+
+import json
+import random
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rait.errors import InputError
+from rait.questions import load_questions
+from rait.records import Question
+
+ROWS: list[dict[str, Any]] = [
+    {"id": "a", "question": "Capital of Mali?", "answers": ["Bamako"], "category": "capital"},
+    {"id": "b", "question": "Capital of Ukraine?", "answers": ["Kyiv", "Kiev"], "category": "capital"},
+]
+EXPECTED = [
+    Question(id="a", question="Capital of Mali?", answers=("Bamako",), category="capital"),
+    Question(id="b", question="Capital of Ukraine?", answers=("Kyiv", "Kiev"), category="capital"),
+]
+
+
+def write(folder: Path, name: str, text: str | bytes) -> str:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def problems_of(source: str) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        load_questions(source)
+    return [line.strip() for line in str(caught.value).replace(source, "FILE").splitlines()]
+
+
+def write_as(folder: Path, suffix: str) -> str:
+    source = str(folder / f"questions{suffix}")
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), source)
+        return source
+    delimiter = "\t" if suffix == ".tsv" else ","
+    cells = [("id", "question", "answers", "category"), ("a", "Capital of Mali?", "Bamako", "capital")]
+    cells.append(("b", "Capital of Ukraine?", "Kyiv|Kiev", "capital"))
+    text = {
+        ".jsonl": "\n".join(json.dumps(row) for row in ROWS),
+        ".json": json.dumps(ROWS, indent=2),
+        ".csv": "\n".join(delimiter.join(row) for row in cells),
+        ".tsv": "\n".join(delimiter.join(row) for row in cells),
+    }[suffix]
+    return write(folder, f"questions{suffix}", text)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
+def test_every_form_of_file_gives_the_same_questions(tmp_path: Path, suffix: str) -> None:
+    assert load_questions(write_as(tmp_path, suffix)) == EXPECTED
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    for suffix in (".jsonl", ".json", ".csv"):
+        source = write_as(tmp_path, suffix)
+        Path(source).write_bytes(b"\xef\xbb\xbf" + Path(source).read_bytes())
+        assert load_questions(source) == EXPECTED
+
+
+def test_answer_and_answers_are_merged_without_repetition(tmp_path: Path) -> None:
+    row = {"question": "Capital of Bolivia?", "answer": "Sucre", "answers": ["La Paz", "Sucre"]}
+    (question,) = load_questions(write(tmp_path, "q.jsonl", json.dumps(row)))
+    assert question.answers == ("Sucre", "La Paz")
+
+
+def test_a_single_text_is_one_answer_in_json_but_alternatives_in_csv(tmp_path: Path) -> None:
+    (from_json,) = load_questions(write(tmp_path, "q.jsonl", json.dumps({"question": "Or?", "answers": "a|b"})))
+    (from_csv,) = load_questions(write(tmp_path, "q.csv", "question,answers\nOr?,a | b\n"))
+    assert (from_json.answers, from_csv.answers) == (("a|b",), ("a", "b"))
+
+
+def test_a_csv_cell_may_hold_a_json_list(tmp_path: Path) -> None:
+    text = 'question,answers\nWho?,"[""Ann|Bob"", ""Eve, again""]"\n'
+    (question,) = load_questions(write(tmp_path, "q.csv", text))
+    assert question.answers == ("Ann|Bob", "Eve, again")
+
+
+def test_other_columns_are_ignored_and_texts_are_stripped(tmp_path: Path) -> None:
+    row = {"id": 7, "question": "  Who? ", "answers": [" Ann "], "source": "me", "category": None}
+    assert load_questions(write(tmp_path, "q.jsonl", json.dumps(row))) == [
+        Question(id="7", question="Who?", answers=("Ann",))
+    ]
+
+
+def test_without_an_id_the_text_gives_one_that_ignores_case_and_spacing(tmp_path: Path) -> None:
+    texts = ["Who  wrote Faust?", "who wrote faust?", "Who wrote Emma?"]
+    ids = [
+        load_questions(write(tmp_path, f"{n}.jsonl", json.dumps({"question": text, "answer": "x"})))[0].id
+        for n, text in enumerate(texts)
+    ]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_all_problems_of_a_jsonl_file_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
+    lines = [
+        '{"id": "a", "question": "Who?", "answers": ["Ann"]}',
+        '{"id": "b", "question": "Wh',
+        "",
+        "[1, 2]",
+        '{"id": "c", "question": "  ", "answers": []}',
+        '{"id": "a", "question": "Whom?", "answers": ["Bob"]}',
+        '{"id": "d", "prompt": "Whose?"}',
+        '{"id": "e", "question": 5, "answers": [5]}',
+        '{"id": "f", "question": "Why?", "answers": ["x", " "]}',
+        '{"id": true, "question": "Why?", "answers": "x", "category": 3}',
+        '{"id": "g", "question": "\\ud83d?", "answers": "x"}',
+    ]
+    assert problems_of(write(tmp_path, "q.jsonl", "\n".join(lines))) == [
+        "FILE cannot be read as questions:",
+        "FILE:2: not JSON (Unterminated string starting at)",
+        "FILE:4: expected an object with named fields, found list",
+        "FILE:5: 'question' is empty",
+        "FILE:5: 'answers' is empty",
+        "FILE:6: id 'a' was already used at FILE:1; ids must differ",
+        "FILE:7: 'question' is missing; found: id, prompt",
+        "FILE:7: 'answers' is missing; give one answer or more",
+        "FILE:8: 'question' must be a text, found 5",
+        "FILE:8: 'answers' must be a text or a list of texts, found [5]",
+        "FILE:9: 'answers' holds an empty answer",
+        "FILE:10: 'id' must be a text or a whole number, found True",
+        "FILE:10: 'category' must be a text, found 3",
+        "FILE:11: 'question' must be a text, found '\\ud83d?'",
+    ]
+
+
+def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path: Path) -> None:
+    good = b'{"question": "Who?", "answers": ["Ann"]}\n'
+    bad = '{"question": "Où?", "answers": ["là"]}\n'.encode("latin-1")
+    assert problems_of(write(tmp_path, "q.jsonl", good + bad))[1:] == ["FILE:2: not UTF-8 text"]
+    header = b"question,answers\n"
+    assert problems_of(write(tmp_path, "q.csv", header + b"Who?,Ann\n" + b"O\xf9?,x\n")) == [
+        "FILE:3: not UTF-8 text; save the file as UTF-8"
+    ]
+
+
+def test_csv_problems_name_the_line_on_which_their_row_begins(tmp_path: Path) -> None:
+    text = (
+        "id,question,answers\n"
+        'a,"Who\nwrote\nFaust?",Goethe\n'
+        "b,What?,\n"
+        "\n"
+        'c,"Two\nlines?",x,y\n'
+        "d,Which?,[1 2]\n"
+        "a,Whose?,me\n"
+        "e,When?,1912||1913\n"
+    )
+    assert problems_of(write(tmp_path, "q.csv", text))[1:] == [
+        "FILE:5: 'answers' is missing; give one answer or more",
+        "FILE:7: 4 cells, but the header has 3: id, question, answers",
+        "FILE:9: 'answers' begins like a JSON list but is none (Expecting ',' delimiter)",
+        "FILE:10: id 'a' was already used at FILE:2; ids must differ",
+        "FILE:11: 'answers' holds an empty answer",
+    ]
+
+
+def test_a_quoted_newline_stays_in_the_question(tmp_path: Path) -> None:
+    (question,) = load_questions(write(tmp_path, "q.csv", 'question,answer\r\n"Who\r\nwrote?",Goethe\r\n'))
+    assert question.question == "Who\r\nwrote?"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('question,answers\nWho?,Ann\n"What?,x\n', "FILE:3: not csv (unexpected end of data)"),
+        ("question,answers,question\nWho?,Ann,x\n", "FILE:1: a column is named twice: question, answers, question"),
+        ("question,answers\n", "it holds no rows"),
+        ("", "it holds no rows"),
+        (
+            "prompt;answers\nWho?;Ann\n",
+            "no column 'question'; found: prompt;answers; known are id, question, answer, answers, category",
+        ),
+    ],
+)
+def test_csv_files_of_another_form(tmp_path: Path, text: str, problem: str) -> None:
+    assert problems_of(write(tmp_path, "q.csv", text))[1] == problem
+
+
+def test_missing_columns_are_said_once_with_what_was_found(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt": ["Who?", "What?"], "gold": ["x", "y"]}), tmp_path / "q.parquet")
+    known = "known are id, question, answer, answers, category"
+    assert problems_of(str(tmp_path / "q.parquet")) == [
+        "FILE cannot be read as questions:",
+        f"no column 'question'; found: prompt, gold; {known}",
+        f"no column 'answers'; found: prompt, gold; {known}",
+    ]
+
+
+def test_parquet_problems_name_the_row(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"question": ["Who?", None], "answers": [["x"], []]}), tmp_path / "q.parquet")
+    assert problems_of(str(tmp_path / "q.parquet"))[1:] == [
+        "FILE:2: 'question' is missing; found: answers",
+        "FILE:2: 'answers' is empty",
+    ]
+
+
+def test_json_objects_are_named_with_the_line_on_which_they_begin(tmp_path: Path) -> None:
+    text = '[\n  {"question": "Who?",\n   "answers": ["Ann"]},\n\n  {"question": "",\n   "answers": ["x"]}, 5\n]\n'
+    assert problems_of(write(tmp_path, "q.json", text))[1:] == [
+        "FILE:5: 'question' is empty",
+        "FILE:6: expected an object with named fields, found int",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[\n {"question": "Who?"\n', "FILE:3: not JSON (Expecting ',' delimiter)"),
+        ('{"question": "Who?"}', "FILE:1: expected a list of objects, found dict; one object a line is .jsonl"),
+        ("[]", "it holds no rows"),
+    ],
+)
+def test_json_files_of_another_form(tmp_path: Path, text: str, problem: str) -> None:
+    assert problems_of(write(tmp_path, "q.json", text))[1] == problem
+
+
+def test_the_same_question_twice_without_ids_is_a_problem(tmp_path: Path) -> None:
+    text = "question,answers\nWho?,Ann\nwho?,Bob\n"
+    assert problems_of(write(tmp_path, "q.csv", text))[1:] == [
+        "FILE:3: the same question was asked at FILE:2; ids must differ"
+    ]
+
+
+def test_sources_that_are_not_there(tmp_path: Path) -> None:
+    assert problems_of(str(tmp_path / "none.csv")) == ["FILE does not exist; check the path"]
+    kinds = ".jsonl, .json, .csv, .tsv, .parquet"
+    text_file = write(tmp_path, "q.txt", "Who?")
+    assert problems_of(text_file) == [f"FILE is of an unknown kind; questions can be read from {kinds}"]
+    assert problems_of("./no/such/folder") == [
+        "FILE does not exist; give a file, a folder, a Hugging Face dataset id, or atlas"
+    ]
+    with pytest.raises(InputError, match="\"atlas\" has no split 'dev'; choose one of train, validation, test, ood"):
+        load_questions("atlas", split="dev")
+
+
+def test_a_hub_dataset_is_asked_for_its_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load_dataset(name: str, *, split: str) -> list[dict[str, Any]]:
+        asked.append((name, split))
+        return ROWS
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    assert load_questions("org/facts", split="validation") == EXPECTED
+    assert asked == [("org/facts", "validation")]
+
+
+def test_a_failure_of_the_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(name: str, *, split: str) -> list[dict[str, Any]]:
+        raise ConnectionError("Couldn't reach 'org/facts' on the Hub.\nlong\ndetails")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    assert problems_of("org/facts") == [
+        "the dataset FILE cannot be loaded with split 'train' (Couldn't reach 'FILE' on the Hub); check its name, the "
+        "split and the connection, or give a file"
+    ]
+
+
+def test_problems_of_a_dataset_name_the_split_and_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [ROWS[0], {"question": "", "answers": ["x"]}]
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda name, *, split: rows))
+    assert problems_of("org/facts")[1:] == ["FILE (train), row 2: 'question' is empty"]
+
+
+def test_a_folder_in_dataset_form_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "facts"
+    folder.mkdir()
+    write(folder, "train.jsonl", "\n".join(json.dumps(row) for row in ROWS))
+    assert load_questions(str(folder)) == EXPECTED
+
+
+def numbered(folder: Path, numbers: list[int]) -> str:
+    rows = [json.dumps({"id": f"q{n}", "question": f"Q{n}?", "answers": [str(n)]}) for n in numbers]
+    return write(folder, "many.jsonl", "\n".join(rows))
+
+
+def test_a_limit_keeps_the_order_and_larger_limits_only_add(tmp_path: Path) -> None:
+    source = numbered(tmp_path, list(range(300)))
+    ids = {limit: [question.id for question in load_questions(source, limit=limit)] for limit in (1, 50, 100, 300, 999)}
+    assert {limit: len(found) for limit, found in ids.items()} == {1: 1, 50: 50, 100: 100, 300: 300, 999: 300}
+    assert set(ids[1]) < set(ids[50]) < set(ids[100]) < set(ids[300])
+    assert ids[100] == sorted(ids[100], key=lambda name: int(name[1:]))
+    assert ids[50] != [f"q{n}" for n in range(50)]
+
+
+def test_another_seed_takes_other_questions(tmp_path: Path) -> None:
+    source = numbered(tmp_path, list(range(300)))
+    first, second = ({q.id for q in load_questions(source, limit=100, seed=seed)} for seed in (0, 1))
+    assert 10 < len(first & second) < 60  # about 100 * 100 / 300 are shared by chance
+
+
+@given(st.integers(0, 10**6), st.integers(1, 40))
+def test_a_limit_does_not_depend_on_the_order_of_the_file(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, limit: int
+) -> None:
+    folder = tmp_path_factory.mktemp("order")
+    numbers = list(range(40))
+    straight = {q.id for q in load_questions(numbered(folder, numbers), limit=limit, seed=seed)}
+    random.Random(seed).shuffle(numbers)
+    assert {q.id for q in load_questions(numbered(folder, numbers), limit=limit, seed=seed)} == straight
+
+
+def test_a_limit_below_one_is_refused() -> None:
+    with pytest.raises(InputError, match="limit is 0; it must be 1 or more"):
+        load_questions("atlas", limit=0)
+
+
+@given(
+    st.binary(max_size=80)
+    | st.text('[]{}":,|\n\r\t q\ud800answersquestion', max_size=60).map(lambda t: t.encode("utf-8", "surrogatepass"))
+)
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
+def test_no_content_of_a_file_gives_a_bare_traceback(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, content: bytes
+) -> None:
+    source = write(tmp_path_factory.mktemp("any"), f"q{suffix}", content)
+    try:
+        assert load_questions(source)
+    except InputError as error:
+        assert source in str(error)
