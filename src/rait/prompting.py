@@ -4,14 +4,13 @@ A base model reads plain text, `Question: ... / Answer:`; a chat model reads its
 earlier turns. The refusal instruction is part of the tuning prompt and of Init-Refuse (paper section 4.1).
 """
 
-import random
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from typing import Any
 
 from rait.errors import RecipeError
 from rait.recipe import Prompt
 from rait.records import Question
+from rait.seeding import ticket
 
 Render = Callable[[str], str]
 
@@ -22,7 +21,9 @@ def renderer(tokenizer: Any, prompt: Prompt, *, shots: Sequence[Question] = (), 
     `shots` are worked examples, each answered with its preferred answer. `may_refuse` adds the refusal instruction.
     Raises `RecipeError` when the recipe asks for a chat prompt and the tokenizer has no chat template.
     """
-    instruction = " ".join(line for line in (prompt.instruction, prompt.refusal_instruction if may_refuse else "") if line)
+    instruction = " ".join(
+        line for line in (prompt.instruction, prompt.refusal_instruction if may_refuse else "") if line
+    )
     if uses_chat(tokenizer, prompt):
 
         def chat(question: str) -> str:
@@ -62,11 +63,9 @@ def uses_chat(tokenizer: Any, prompt: Prompt) -> bool:
 def choose_shots(pool: Sequence[Question], count: int, seed: int) -> list[Question]:
     """`count` worked examples from `pool`, each of another category as far as there are any, independent of its order.
 
-    They must not be asked afterwards: the caller leaves them out of the pool.
+    Fewer where the pool is smaller. They must not be asked afterwards: the caller leaves them out of the pool.
     """
-    generator = random.Random(sha256(f"shots {seed}".encode()).digest())
-    ordered = sorted(pool, key=lambda question: question.id)
-    generator.shuffle(ordered)
+    ordered = sorted(pool, key=lambda question: ticket(seed, "shots", question.id))
     first_of_category: dict[str, Question] = {}
     for question in ordered:
         first_of_category.setdefault(question.category, question)

