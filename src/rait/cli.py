@@ -1,11 +1,12 @@
 """The command line. It reads arguments, calls the library and prints; it decides nothing.
 
 Results go to standard output, progress and remarks to standard error. Exit codes: 0 done, 1 failed, 2 wrong use,
-130 interrupted.
+130 interrupted (143 by SIGTERM).
 """
 
 import json as json_module
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Teach a language model to say \"I don't know\" when it does not know, and only then.",
+    help='Teach a language model to say "I don\'t know" when it does not know, and only then.',
     epilog="Settings of a recipe can be given at the end of a command as key=value, for example probe.samples=20.",
 )
 
@@ -135,8 +136,12 @@ def construct(
     out: Annotated[Path, typer.Option("--out", help="examples to write (.jsonl or .parquet)")],
     overrides: Overrides = None,
     rehearsed: Annotated[Path | None, typer.Option("--rehearsed", help="states of the rehearsed model")] = None,
-    decisions: Annotated[Path | None, typer.Option("--decisions", help="file for the decision on every question")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="word the prompts for this model's chat template")] = None,
+    decisions: Annotated[
+        Path | None, typer.Option("--decisions", help="file for the decision on every question")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="word the prompts for this model's chat template")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Choose which questions keep their answer and which become "I don't know"."""
@@ -144,7 +149,9 @@ def construct(
 
     words = [*(overrides or []), f"construction.vanilla={vanilla}", f"construction.idk={idk}"]
     recipe = _recipe(words, model=model)
-    summary, notes = construct_to_file(recipe, strategy, initial, rehearsed, out, decisions, with_model=model is not None)
+    summary, notes = construct_to_file(
+        recipe, strategy, initial, rehearsed, out, decisions, with_model=model is not None
+    )
     lines = [f"note: {note}" for note in notes]
     lines += [f"{role}: {sum(kinds.values())}" for role, kinds in summary.items()]
     lines += [f"  {kind}: {count}" for kind, count in summary.get("dropped", {}).items()]
@@ -199,7 +206,9 @@ def evaluate(
 def score(
     verdicts: Annotated[Path, typer.Argument(help="verdicts, or plain responses with accepted answers")],
     baseline: Annotated[Path | None, typer.Option("--baseline", help="the same of the initial model, for THS")] = None,
-    refusal: Annotated[str, typer.Option("--refusal", help="the wording of a refusal that was taught")] = "I don't know",
+    refusal: Annotated[
+        str, typer.Option("--refusal", help="the wording of a refusal that was taught")
+    ] = "I don't know",
     json: Json = False,
 ) -> None:
     """P_c, P_w, P_r, THS and the rest, also of answers made elsewhere."""
@@ -241,17 +250,26 @@ def validate(
     _done(json, loaded.model_dump(mode="json"), dump_recipe(loaded).rstrip())
 
 
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM)."""
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise _Terminated
+
+
 def main() -> None:
     """Run the command line; what the user can mend ends in one sentence, a bug in a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app(standalone_mode=False)
     except typer.Exit as leave:
         sys.exit(leave.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt) as stop:
         print("\nInterrupted. What was finished is kept: give the same command again to go on.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(143 if isinstance(stop, _Terminated) else 130)
     except RaitError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, RecipeError) else 1)
@@ -261,10 +279,11 @@ def main() -> None:
         print(f"error: {error.filename}: {error.strerror}; free some space or choose another place", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
-        if not hasattr(error, "format_message"):
+        show = getattr(error, "show", None)
+        if show is None:
             raise
-        error.show()  # a usage error of the command line itself
-        sys.exit(2)
+        show()  # wrong use, in the words of the library that reads the command line
+        sys.exit(getattr(error, "exit_code", 2))
 
 
 def _recipe(

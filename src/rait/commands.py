@@ -1,6 +1,6 @@
 """Single stages on files, as the command line offers them.
 
-    states = probe_to_file(recipe, Path("states.parquet"), adapter=None, say=print)
+states = probe_to_file(recipe, Path("states.parquet"), adapter=None, say=print)
 """
 
 import shutil
@@ -98,9 +98,7 @@ def tune_to_folder(recipe: Recipe, made: Path, folder: Path, say: Say) -> "Tunin
     return _tune_alone(Models(recipe, say), recipe, read_records(made, Example), recipe.tuning, folder, "tune")
 
 
-def evaluate_to_file(
-    recipe: Recipe, out: Path, adapter: Path | None, *, may_refuse: bool, say: Say
-) -> list[Verdict]:
+def evaluate_to_file(recipe: Recipe, out: Path, adapter: Path | None, *, may_refuse: bool, say: Say) -> list[Verdict]:
     """Answer the recipe's questions greedily without worked examples, judge, and write the verdicts to `out`."""
     questions = load_set(recipe.questions, recipe.seed)
     loaded = load(recipe.model, adapter=adapter, say=say)

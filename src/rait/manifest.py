@@ -7,8 +7,8 @@
             if todo:
                 ...                      # make `out`
 
-A step's entry is written last, so an entry means that its files are whole; their checksums are kept, and a file that has
-changed since is made again.
+A step's entry is written last, so an entry means that its files are whole; their checksums are kept, and a file
+that has changed since is made again.
 """
 
 import json

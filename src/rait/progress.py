@@ -23,7 +23,14 @@ def progress(what: str, total: int, unit: str = "it") -> Iterator[Advance]:
 @contextmanager
 def _bar(what: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description:<34}"),
@@ -56,7 +63,11 @@ def _lines(what: str, total: int, unit: str) -> Iterator[Advance]:
         if now - last >= _SECONDS_BETWEEN_LINES and done < total:
             last = now
             left = (now - start) / done * (total - done) if done else 0.0
-            print(f"{what}: {done}/{total}, {done / (now - start):.1f} {unit}/s, {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{what}: {done}/{total}, {done / (now - start):.1f} {unit}/s, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
 
     yield advance
     seconds = time.monotonic() - start

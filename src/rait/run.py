@@ -9,7 +9,8 @@
 
 Each step names what it depends on: parts of the recipe, the model's fingerprint, the checksums of the files it reads.
 The manifest gets a step's entry last, so an entry means that its files are whole; a step whose entry has the same key
-and whose files are there is skipped. Changing a key of the recipe therefore re-runs what depends on it and nothing else.
+and whose files are there is skipped. Changing a key of the recipe therefore re-runs what depends on it and nothing
+else.
 """
 
 import json
@@ -91,7 +92,9 @@ def _questions(recipe: Recipe, book: Book) -> tuple[Path, list[Question], dict[s
         if not questions:
             raise InputError(f"the question set {name!r} is empty after leaving out {len(shots)} worked examples")
     key = {name: fingerprint_of([plain(question) for question in questions]) for name, questions in sets.items()}
-    with book.step("questions", key | {"shots": [plain(shot) for shot in shots]}, [*files.values(), shots_file]) as todo:
+    with book.step(
+        "questions", key | {"shots": [plain(shot) for shot in shots]}, [*files.values(), shots_file]
+    ) as todo:
         if todo:
             for name, questions in sets.items():
                 write_records(files[name], questions, Question)
@@ -168,9 +171,7 @@ def _flow(book: Book, initial: Path, rehearsed: Path) -> Path:
     return out
 
 
-def _construct(
-    recipe: Recipe, book: Book, models: Models, strategy: str, initial: Path, flow: Path | None
-) -> Path:
+def _construct(recipe: Recipe, book: Book, models: Models, strategy: str, initial: Path, flow: Path | None) -> Path:
     """Decide about every question, and make the tuning examples."""
     folder = book.folder / strategy
     outputs = [folder / "decisions.parquet", folder / "examples.jsonl"]

@@ -61,6 +61,7 @@ class Models:
 
 
 def load_set(source: Questions, seed: int) -> list[Question]:
+    """The questions that a recipe names."""
     return load_questions(source.source, split=source.split, limit=source.limit, seed=seed)
 
 
@@ -108,7 +109,7 @@ def probe_in_shards(
 def rehearsal_examples(
     loaded: LoadedModel, states: Sequence[KnowledgeState], recipe: Recipe
 ) -> tuple[list[Example], str]:
-    """The rehearsal set: each question, asked plainly, with the model's own most frequent correct answer; and a note."""
+    """The rehearsal set, each question with the model's own most frequent correct answer, and a note."""
     chosen = select(states, recipe.rehearsal, recipe.seed)
     render = renderer(loaded.tokenizer, recipe.prompt)
     made = [
@@ -126,7 +127,7 @@ def rehearsal_examples(
 def tuning_examples(
     tokenizer: Any, states: Sequence[KnowledgeState], decisions: Sequence[Decision], prompt: Prompt
 ) -> list[Example]:
-    """The examples of a selection in the tuning prompt, which invites a refusal; completions as the prompt's form asks."""
+    """The examples of a selection, in the tuning prompt, which invites a refusal."""
     made = examples(states, decisions, renderer(tokenizer, prompt, may_refuse=True), prompt.refusal)
     return [
         Example(
@@ -187,4 +188,5 @@ def answer_all(
 
 
 def plain(question: Question) -> list[Any]:
+    """A question as plain data, to be hashed."""
     return [question.id, question.question, list(question.answers), question.category]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import random_model, save, word_tokenizer
 
 from rait.prompting import renderer
 from rait.recipe import Prompt
+from tiny import random_model, save, word_tokenizer
 
 CITIES = [f"City{number}" for number in range(120)]
 LANDS = [f"Land{number}" for number in range(12)]

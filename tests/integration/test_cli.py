@@ -1,7 +1,6 @@
 """The command line as a user meets it: stages one by one, exit codes, one-sentence errors, JSON."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -60,7 +59,15 @@ def test_the_stages_one_by_one(call, world, tmp_path):
         *("--out", tmp_path / "s1.jsonl", *SETTINGS),
     )
     assert code == 0, err
-    code, out, _ = call("flow", "--initial", tmp_path / "s0.parquet", "--rehearsed", tmp_path / "s1.jsonl", "--out", tmp_path / "f.jsonl")
+    code, out, _ = call(
+        "flow",
+        "--initial",
+        tmp_path / "s0.parquet",
+        "--rehearsed",
+        tmp_path / "s1.jsonl",
+        "--out",
+        tmp_path / "f.jsonl",
+    )
     assert code == 0
     assert "rise" in out
     code, out, err = call(
@@ -141,7 +148,9 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "code", "words"), WRONG, ids=[" ".join(a[:2]) + f" {n}" for n, (a, _, _) in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"), WRONG, ids=[" ".join(a[:2]) + f" {n}" for n, (a, _, _) in enumerate(WRONG)]
+)
 def test_wrong_input_ends_in_a_sentence(call, world, tmp_path, monkeypatch, arguments, code, words):
     monkeypatch.chdir(tmp_path)
     row = {"id": "1", "question": "Where is City1 ?", "answers": ["Land10"]}
@@ -149,8 +158,13 @@ def test_wrong_input_ends_in_a_sentence(call, world, tmp_path, monkeypatch, argu
     (tmp_path / "broken.jsonl").write_text(json.dumps(row) + '\n{"id": 2, "question"\n')
     states = [KnowledgeState(id="1", question="Q?", answers=("a",), correctness=0.2, certainty=0.5)]
     write_records(tmp_path / "states.jsonl", states)
-    write_records(tmp_path / "zero.jsonl", [KnowledgeState(id="1", question="Q?", answers=("a",), correctness=0, certainty=0.5)])
-    write_records(tmp_path / "long.jsonl", [Example(id="1", prompt="Answer . Where is City1 ?", completion=" Land10", role="vanilla")])
+    write_records(
+        tmp_path / "zero.jsonl", [KnowledgeState(id="1", question="Q?", answers=("a",), correctness=0, certainty=0.5)]
+    )
+    write_records(
+        tmp_path / "long.jsonl",
+        [Example(id="1", prompt="Answer . Where is City1 ?", completion=" Land10", role="vanilla")],
+    )
     got, out, err = call(*[argument.replace("{world}", str(world)) for argument in arguments])
     assert got == code
     assert words in err + out
@@ -158,7 +172,18 @@ def test_wrong_input_ends_in_a_sentence(call, world, tmp_path, monkeypatch, argu
 
 
 def test_help_of_every_command(call):
-    for command in ("run", "probe", "rehearse", "flow", "construct", "tune", "evaluate", "score", "recipes", "validate"):
+    for command in (
+        "run",
+        "probe",
+        "rehearse",
+        "flow",
+        "construct",
+        "tune",
+        "evaluate",
+        "score",
+        "recipes",
+        "validate",
+    ):
         code, out, _ = call(command, "--help")
         assert code == 0
         assert "Usage" in out
@@ -179,22 +204,28 @@ def test_nothing_heavy_is_imported_for_help():
     assert out.strip() == "[]"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_killed_it_goes_on(recipe_file, tmp_path, number, code):
     """A process of its own, stopped in the middle; the same command then ends the run."""
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "rait.cli", "run", str(recipe_file), "--out", str(folder), "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that put the tests into the background has them, and so their children, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (folder / "knowledge/initial.parquet").exists():
         time.sleep(0.01)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    if number == signal.SIGINT:
+    if number != signal.SIGKILL:
         assert "same command again" in err
         assert "Traceback" not in err
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    assert "probe initial" not in done.stderr or number == signal.SIGKILL
     assert json.loads(done.stdout)["results"]["craft"]["id"]["overall"]["P_c"]["n"] == 36

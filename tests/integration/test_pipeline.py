@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from rait.errors import RaitError, ShortageError
-from rait.records import Decision, Example, KnowledgeFlow, KnowledgeState, Outcome, Question, Role, Verdict
 from rait.recipe import load_recipe
+from rait.records import Decision, Example, KnowledgeFlow, KnowledgeState, Outcome, Question, Role, Verdict
 from rait.run import run
 from rait.tables import read_records
 
@@ -27,7 +27,9 @@ def test_it_learns_to_refuse_what_it_does_not_know(finished):
         overall = results[method]["id"]["overall"]
         assert overall["P_r"]["value"] > 0.15
         assert overall["THS"]["value"] > 0
-        refused = [v for v in read_records(folder / method / "id.verdicts.parquet", Verdict) if v.outcome is Outcome.REFUSED]
+        refused = [
+            v for v in read_records(folder / method / "id.verdicts.parquet", Verdict) if v.outcome is Outcome.REFUSED
+        ]
         guesses = [verdict for verdict in refused if verdict.category == "guess"]
         assert len(guesses) > 2 * (len(refused) - len(guesses))
     assert results["init_basic"]["id"]["overall"]["THS"]["value"] == 0
@@ -97,7 +99,9 @@ def copy(finished, tmp_path):
 
 
 def times(folder):
-    return {name: entry["seconds"] for name, entry in json.loads((folder / "manifest.json").read_text())["steps"].items()}
+    return {
+        name: entry["seconds"] for name, entry in json.loads((folder / "manifest.json").read_text())["steps"].items()
+    }
 
 
 def redone(recipe_file, folder, *overrides):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chi2
-from tiny import random_model, word_tokenizer
 
 from rait.errors import ModelError
 from rait.models import sampler
 from rait.models.sampler import Sampling, draw
+from tiny import random_model, word_tokenizer
 
 WORDS = ["\n", "▁red", "▁blue", "▁old", "Q", "▁who", "▁what", ":", "A"]
 KINDS = ["llama", "gemma3"]

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny import random_model, word_tokenizer
 
 from rait.models import tree
 from rait.models.tree import Head, encode, read, tree_attention
 from rait.tuning.sft import answer_loss
+from tiny import random_model, word_tokenizer
 
 TEXTS = [[1, 5, 6, 7, 8], [1, 5, 6, 9], [1, 5, 6, 7, 8, 9, 10, 11, 12, 6, 7], [1, 4], [1, 5, 6, 9]]
 

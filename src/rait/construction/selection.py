@@ -153,9 +153,7 @@ def _shrink(wanted: tuple[int, int], available: tuple[int, int]) -> tuple[int, i
 def _check_unique(ids: Sequence[str], what: str) -> None:
     repeated = [id for id, count in Counter(ids).items() if count > 1]
     if repeated:
-        raise InputError(
-            f"{len(repeated)} ids stand in the {what} more than once ({some(repeated)}); keep one of each"
-        )
+        raise InputError(f"{len(repeated)} ids stand in the {what} more than once ({some(repeated)}); keep one of each")
 
 
 def _flows_by_id(

@@ -33,6 +33,7 @@ from rait.recipe import Construction
 from rait.records import TOLERANCE, KnowledgeFlow, KnowledgeState, Role
 from rait.seeding import ticket
 
+
 @dataclass(frozen=True, slots=True)
 class Queue:
     """The candidates of one role, first come first taken; `order` names the order in the decisions' reasons."""

@@ -15,6 +15,7 @@ from rait.recipe import Rehearsal
 from rait.records import KnowledgeState
 from rait.seeding import ticket
 
+
 @dataclass(frozen=True, slots=True)
 class RehearsalSet:
     """The questions to rehearse, in an order that does not depend on the input's, and a note with the numbers."""

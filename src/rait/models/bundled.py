@@ -1,7 +1,8 @@
 """The model and the sentence model that come as ordinary Python packages, for a first run without any hub.
 
 Gemma 3 270M (base) is packaged as a quantised GGUF file. Its first use dequantises it once into a folder of the user's
-cache, in the usual Hugging Face form; a folder that is damaged or half written is noticed by its checksums and made anew.
+cache, in the usual Hugging Face form; a folder that is damaged or half written is noticed by its checksums and
+made anew.
 """
 
 import json
@@ -50,7 +51,7 @@ def gemma_folder(say: Callable[[str], None] = lambda _: None) -> Path:
             _convert(folder, say)
     except OSError as error:
         raise ModelError(
-            f"cannot write the model cache {folder}: {error.strerror or error}; free about 1.5 GB there or set RAIT_CACHE"
+            f"cannot write the model cache {folder}: {error.strerror or error}; free 1.5 GB there or set RAIT_CACHE"
         ) from error
     return folder
 

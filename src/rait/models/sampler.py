@@ -127,8 +127,8 @@ class _Leaf:
 class _Group:
     """A few questions whose prompts and answers form one tree below the shared prefix, and the tree's key-value cache.
 
-    A node's key and value live in a slot. A slot of an answer is free again as soon as nothing below it is alive, so the
-    cache holds live paths only.
+    A node's key and value live in a slot. A slot of an answer is free again as soon as nothing below it is alive, so
+    the cache holds live paths only.
     """
 
     def __init__(self, prefix: list[tuple[Tensor, Tensor]], prefix_length: int) -> None:
@@ -150,18 +150,17 @@ class _Group:
         self.walks.append(walk)
         parent = -1
         for depth, token in enumerate(tokens):
-            node = self._prompts.get((parent, token))
-            if node is None:
-                node = self.grow(parent, token, self.prefix_length + depth)
-                self._alive[node.slot] = 1
-                self._prompts[parent, token] = node
-            parent = node.slot
-        node.waiting.append((walk, samples))
+            key = (parent, token)
+            if key not in self._prompts:
+                self._prompts[key] = self.grow(parent, token, self.prefix_length + depth)
+                self._alive[self._prompts[key].slot] = 1
+            parent = self._prompts[key].slot
+        self._prompts[key].waiting.append((walk, samples))
 
     def extend(
         self, leaf: _Leaf, token: int, count: int, text_of: "_TokenText", ends: frozenset[int], max_new_tokens: int
     ) -> None:
-        """Let `count` samples take `token` below `leaf`: their answer ends there, or a new node waits to be computed."""
+        """Let `count` samples take `token` below `leaf`: their answer ends, or a new node waits to be computed."""
         node = leaf.node
         if token in ends:
             leaf.walk.ended[node.path] += count
@@ -309,16 +308,16 @@ class _Forest:
         return _Part(group, torch.from_numpy(slots + group.prefix_length).to(self.device), own)
 
 
-def _choose(
-    head: Head, hidden: Tensor, leaves: Sequence[_Leaf], sampling: Sampling
-) -> Iterator[list[tuple[int, int]]]:
+def _choose(head: Head, hidden: Tensor, leaves: Sequence[_Leaf], sampling: Sampling) -> Iterator[list[tuple[int, int]]]:
     """For each leaf the next tokens with their counts."""
     block = max(1, LOGIT_BYTES // (4 * head.vocabulary))
     for start in range(0, len(leaves), block):
         some = leaves[start : start + block]
         logits = head(hidden[start : start + block])
         if not bool(torch.isfinite(logits.amax(dim=1)).all()):
-            raise ModelError("the model's logits are not finite; check its weights, or load it with model.dtype=float32")
+            raise ModelError(
+                "the model's logits are not finite; check its weights, or load it with model.dtype=float32"
+            )
         if sampling.temperature == 0:
             yield from ([(token, leaf.count)] for token, leaf in zip(logits.argmax(dim=1).tolist(), some, strict=True))
         else:
@@ -370,14 +369,14 @@ def _texts(tokenizer: Any, ended: Counter[tuple[int, ...]]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _common_prefix(tokens: Sequence[Sequence[int]]) -> list[int]:
+def _common_prefix(tokens: Sequence[list[int]]) -> list[int]:
     """The tokens that all prompts begin with, leaving each prompt at least its last token."""
     low, high = min(tokens), max(tokens)
     limit = min(len(prompt) for prompt in tokens) - 1
     length = 0
     while length < limit and low[length] == high[length]:
         length += 1
-    return list(low[:length])
+    return low[:length]
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

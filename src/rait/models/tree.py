@@ -4,8 +4,9 @@
         states, rows = read(model, token_sequences)
 
 One forward pass holds one row for each distinct prefix, whatever text it belongs to, and the attention function below
-lets a row see its ancestors alone. `read` serves training (gradients flow through it) and scoring; `rait.models.sampler`
-grows such trees token by token. Works with every transformers model whose attention can be replaced by name.
+lets a row see its ancestors alone. `read` serves training (gradients flow through it) and scoring;
+`rait.models.sampler` grows such trees token by token. Works with every transformers model whose attention can be
+replaced by name.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -243,7 +244,9 @@ class _Reading:
     ) -> Tensor:
         """Attention of rows to their ancestors; query (1, heads, rows, dim) -> (1, rows, heads, dim)."""
         results = [
-            block.attend(query[0, :, block.rows], key[0, :, block.rows], value[0, :, block.rows], scaling, window, softcap)
+            block.attend(
+                query[0, :, block.rows], key[0, :, block.rows], value[0, :, block.rows], scaling, window, softcap
+            )
             for block in self.blocks
         ]
         return torch.cat(results, dim=1).transpose(0, 1)[None].contiguous()
