@@ -250,26 +250,32 @@ def validate(
     _done(json, loaded.model_dump(mode="json"), dump_recipe(loaded).rstrip())
 
 
-class _Terminated(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM)."""
+class _Stopped(BaseException):
+    """The process was asked to end, by Ctrl-C (SIGINT) or SIGTERM; its argument is the signal's number."""
 
 
-def _terminate(number: int, frame: Any) -> None:
-    raise _Terminated
+def _stop(number: int, frame: Any) -> None:
+    raise _Stopped(number)
 
 
 def main() -> None:
     """Run the command line; what the user can mend ends in one sentence, a bug in a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    signal.signal(signal.SIGTERM, _terminate)
+    # Our own exception: libraries on the way turn KeyboardInterrupt into exit codes of their own.
+    before = {
+        number: signal.signal(number, _stop)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except typer.Exit as leave:
         sys.exit(leave.exit_code)
-    except (typer.Abort, KeyboardInterrupt) as stop:
+    except _Stopped as stopped:
         print("\nInterrupted. What was finished is kept: give the same command again to go on.", file=sys.stderr)
-        sys.exit(143 if isinstance(stop, _Terminated) else 130)
+        sys.exit(128 + stopped.args[0])
     except RaitError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, RecipeError) else 1)
@@ -284,6 +290,9 @@ def main() -> None:
             raise
         show()  # wrong use, in the words of the library that reads the command line
         sys.exit(getattr(error, "exit_code", 2))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _recipe(

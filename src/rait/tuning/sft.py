@@ -6,11 +6,13 @@ TRL's SFTTrainer with a PEFT adapter, or every weight. The loss is the mean cros
 of the end-of-text token after it (CRaFT, arXiv 2410.06913v2, section 4.1: loss on the answer only).
 """
 
+import errno
 import math
 import shutil
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from rait.tables import write_json
 
 IGNORED = -100  # label of a token that is not learned
 _LOGIT_BYTES = 128 << 20  # logits of answer tokens held at once for the backward pass
+_ROOM = 16 << 20  # bytes; a disk with less is full, as far as weights go
 _CHECKS = 8  # prompts on which the tuned model must differ from its base
 
 
@@ -83,7 +86,8 @@ def fine_tune(
             # A shared row has one dropout mask, where the batch of separate rows would have several.
             trainer.share_prefixes = tuning.method == "full" or tuning.lora_dropout == 0
             last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-            trainer.train(resume_from_checkpoint=last)
+            with _saving(folder):
+                trainer.train(resume_from_checkpoint=last)
     losses = tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
     change = float((_last_logits(trainer.model, probes) - before).abs().max())
     if not change > 0:
@@ -91,7 +95,8 @@ def fine_tune(
             f"{what}: the tuned model answers exactly as its base does, so nothing was learned; "
             "raise tuning.learning_rate or check tuning.lora_targets"
         )
-    _save(trainer, loaded, folder / "adapter")
+    with _saving(folder):
+        _save(trainer, loaded, folder / "adapter")
     shutil.rmtree(checkpoints, ignore_errors=True)
     return TuningResult(losses, trainer.state.global_step, time.monotonic() - start, change)
 
@@ -247,6 +252,19 @@ def _last_logits(model: Any, prompts: Sequence[Sequence[int]]) -> Tensor:
         logits = Head(network)(states[torch.stack([own[-1] for own in rows])])
     network.train(training)
     return logits
+
+
+@contextmanager
+def _saving(folder: Path) -> Iterator[None]:
+    """Tell a full disk from other failures of the libraries that write weights."""
+    try:
+        yield
+    except TrainingError:
+        raise
+    except Exception as error:
+        if shutil.disk_usage(folder).free < _ROOM or getattr(error, "errno", None) == errno.ENOSPC:
+            raise TrainingError(f"cannot save to {folder}: no space left; free some and start again") from error
+        raise
 
 
 def _save(trainer: Any, loaded: LoadedModel, folder: Path) -> None:
