@@ -1,0 +1,1 @@
+"""Who is asked: loading models, the tree of prefixes, the sampler, sentence embeddings."""

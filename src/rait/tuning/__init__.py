@@ -1,0 +1,1 @@
+"""Fine-tuning, for the rehearsed and the refusal-aware model alike."""
