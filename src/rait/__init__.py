@@ -41,7 +41,7 @@ _HOME = {
     "query": "rait.knowledge.query",
     "read_records": "rait.tables",
     "renderer": "rait.prompting",
-    "run": "rait.run",
+    "run": "rait.pipeline",
     "strategy": "rait.construction",
     "write_records": "rait.tables",
 }

@@ -8,6 +8,7 @@ import json as json_module
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,8 +45,8 @@ def run(
     json: Json = False,
 ) -> None:
     """Run everything, from the first question to the comparison; resumable at any moment."""
+    from rait.pipeline import run as run_recipe
     from rait.recipe import load_recipe
-    from rait.run import run as run_recipe
 
     words = list(overrides or [])
     if recipe is not None and "=" in recipe:  # `rait run key=value` without a recipe
@@ -142,6 +143,7 @@ def construct(
     model: Annotated[
         str | None, typer.Option("--model", help="word the prompts for this model's chat template")
     ] = None,
+    form: Annotated[str, typer.Option("--format", help="rait, or trl: prompt and completion alone")] = "rait",
     json: Json = False,
 ) -> None:
     """Choose which questions keep their answer and which become "I don't know"."""
@@ -150,7 +152,7 @@ def construct(
     words = [*(overrides or []), f"construction.vanilla={vanilla}", f"construction.idk={idk}"]
     recipe = _recipe(words, model=model)
     summary, notes = construct_to_file(
-        recipe, strategy, initial, rehearsed, out, decisions, with_model=model is not None
+        recipe, strategy, initial, rehearsed, out, decisions, form=form, with_model=model is not None
     )
     lines = [f"note: {note}" for note in notes]
     lines += [f"{role}: {sum(kinds.values())}" for role, kinds in summary.items()]
@@ -188,6 +190,9 @@ def evaluate(
     adapter: Annotated[Path | None, typer.Option("--adapter", help="what was tuned on the model")] = None,
     split: SplitOption = None,
     basic: Annotated[bool, typer.Option("--basic", help="plain prompt: do not invite a refusal (Init-Basic)")] = False,
+    shots_from: Annotated[
+        str | None, typer.Option("--shots-from", help="draw worked examples from these questions (untuned base models)")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Ask a model test questions greedily and judge every answer: correct, wrong or refused."""
@@ -197,7 +202,9 @@ def evaluate(
     from rait.progress import say
 
     recipe = _recipe(overrides, model=model, questions=questions, split=split)
-    metrics = measure(evaluate_to_file(recipe, out, adapter, may_refuse=not basic, say=say), seed=recipe.seed)
+    metrics = measure(
+        evaluate_to_file(recipe, out, adapter, shots_from, may_refuse=not basic, say=say), seed=recipe.seed
+    )
     shares = ", ".join(f"{name} {format_metric(metrics.overall[name])}" for name in ("P_c", "P_w", "P_r"))
     _done(json, {"verdicts": str(out), "metrics": to_json(metrics)}, f"{shares}; written to {out}")
 
@@ -262,6 +269,10 @@ def main() -> None:
     """Run the command line; what the user can mend ends in one sentence, a bug in a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars would fill a log
+    # What one library says to another about names that will change is not for the user.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
     # Our own exception: libraries on the way turn KeyboardInterrupt into exit codes of their own.
     before = {
         number: signal.signal(number, _stop)
@@ -282,7 +293,7 @@ def main() -> None:
     except OSError as error:
         if error.errno is None or not error.filename:
             raise
-        print(f"error: {error.filename}: {error.strerror}; free some space or choose another place", file=sys.stderr)
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
         show = getattr(error, "show", None)

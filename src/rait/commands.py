@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from rait.construction import construct, summarise
+from rait.errors import InputError, RecipeError
 from rait.knowledge.flow import flows
 from rait.manifest import Say, fingerprint_of
-from rait.models.loading import fingerprint, load, locate
+from rait.models.loading import fingerprint, load, load_tokenizer
 from rait.recipe import Recipe, Tuning
-from rait.records import Decision, Example, KnowledgeState, Verdict
+from rait.records import Decision, Example, KnowledgeState, Question, Verdict
 from rait.stages import (
     Models,
     answer_all,
@@ -22,19 +25,28 @@ from rait.stages import (
     plain,
     probe_in_shards,
     rehearsal_examples,
+    seeded,
     split_shots,
     tuning_examples,
 )
-from rait.tables import read_records, write_records
+from rait.tables import check_target, read_records, write_records, write_rows
 
 if TYPE_CHECKING:
     from rait.tuning.sft import TuningResult
 
+FORMS = ("rait", "trl")  # of a file of examples
+
 
 def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> list[KnowledgeState]:
     """Query the recipe's questions and write their states to `out`; goes on from shards beside it."""
+    check_target(out)
     questions = load_set(recipe.questions, recipe.seed)
     shots, pool = split_shots(questions, recipe)
+    if not pool:
+        raise InputError(
+            f"{recipe.questions.source} has {len(questions)} questions, and {len(shots)} of them serve as worked "
+            "examples; give more questions or lower prompt.shots"
+        )
     loaded = load(recipe.model, adapter=adapter, say=say)
     key = {
         "model": loaded.fingerprint,
@@ -72,23 +84,28 @@ def construct_to_file(
     out: Path,
     decisions: Path | None,
     *,
+    form: str,
     with_model: bool,
 ) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
-    """Decide and write the examples; counts by role and reason, and notes. Prompts are plain unless `with_model`."""
+    """Decide and write the examples; counts by role and reason, and notes.
+
+    `form` is "rait", the columns of `Example`, or "trl", prompt and completion. Prompts are plain unless `with_model`.
+    """
+    if form not in FORMS:
+        raise RecipeError(f"unknown format {form!r}; known: {', '.join(FORMS)}")
+    check_target(out)
     states = read_records(initial, KnowledgeState)
     flow = flows(states, read_records(rehearsed, KnowledgeState)) if rehearsed else None
-    settings = recipe.construction
-    if settings.seed is None:
-        settings = settings.model_copy(update={"seed": recipe.seed})
-    selection = construct(strategy, states, flow, settings)
-    tokenizer = None
-    if with_model:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(locate(recipe.model))
+    selection = construct(strategy, states, flow, seeded(recipe))
+    tokenizer = load_tokenizer(recipe.model) if with_model else None
+    made = tuning_examples(tokenizer, states, selection.decisions, recipe.prompt)
     if decisions:
         write_records(decisions, selection.decisions, Decision)
-    write_records(out, tuning_examples(tokenizer, states, selection.decisions, recipe.prompt), Example)
+    if form == "trl":
+        columns = pa.schema([("prompt", pa.string()), ("completion", pa.string())])
+        write_rows(out, ({"prompt": row.prompt, "completion": row.completion} for row in made), columns)
+    else:
+        write_records(out, made, Example)
     counts = summarise(selection.decisions)
     return {role.value: kinds for role, kinds in counts.items()}, selection.notes
 
@@ -98,11 +115,21 @@ def tune_to_folder(recipe: Recipe, made: Path, folder: Path, say: Say) -> "Tunin
     return _tune_alone(Models(recipe, say), recipe, read_records(made, Example), recipe.tuning, folder, "tune")
 
 
-def evaluate_to_file(recipe: Recipe, out: Path, adapter: Path | None, *, may_refuse: bool, say: Say) -> list[Verdict]:
-    """Answer the recipe's questions greedily without worked examples, judge, and write the verdicts to `out`."""
+def evaluate_to_file(
+    recipe: Recipe, out: Path, adapter: Path | None, shots_from: str | None, *, may_refuse: bool, say: Say
+) -> list[Verdict]:
+    """Answer the recipe's questions greedily, judge, and write the verdicts to `out`.
+
+    Worked examples stand before each question if `shots_from` names a question set to draw them from.
+    """
+    check_target(out)
     questions = load_set(recipe.questions, recipe.seed)
+    shots: Sequence[Question] = ()
+    if shots_from:
+        source = recipe.questions.model_copy(update={"source": shots_from, "split": "train", "limit": None})
+        shots, _ = split_shots(load_set(source, recipe.seed), recipe)
     loaded = load(recipe.model, adapter=adapter, say=say)
-    verdicts = answer_all(loaded, questions, (), may_refuse, recipe, "evaluate")
+    verdicts = answer_all(loaded, questions, shots, may_refuse, recipe, "evaluate")
     write_records(out, verdicts, Verdict)
     return verdicts
 
@@ -116,4 +143,6 @@ def _tune_alone(
         "tuning": tuning.model_dump(),
         "seed": recipe.seed,
     }
-    return fine_tune_into(models, made, tuning, folder, key, seed=recipe.seed, what=what)
+    result = fine_tune_into(models, made, tuning, folder, key, seed=recipe.seed, what=what)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return result

@@ -13,6 +13,8 @@ that has changed since is made again.
 
 import json
 import platform
+import resource
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,9 +46,11 @@ class Book:
     _notes: list[str] = field(default_factory=list)
 
     def begin(self, recipe: Recipe) -> None:
-        """Read the manifest of an earlier start, if any, and write down what this one is."""
+        """Read the manifest of an earlier start, if any, sweep up after it, and write down what this one is."""
         path = self.folder / "manifest.json"
         if path.exists():
+            for leftover in self.folder.rglob(".*.part"):  # of a process that was killed while writing
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             try:
                 self.manifest = json.loads(path.read_text("utf-8"))
                 self.manifest["steps"].items()
@@ -72,6 +76,7 @@ class Book:
     def end(self) -> None:
         """Mark the run as complete."""
         self.manifest["status"] = "complete"
+        self.manifest["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
         self._save()
 
     def note(self, text: str) -> None:
@@ -94,6 +99,7 @@ class Book:
         yield True
         self.manifest["steps"][name] = {
             "key": mark,
+            "inputs": key,
             "files": {self._name(path): _digest(path) for path in outputs},
             "seconds": round(time.monotonic() - start, 3),
             "notes": self._notes,
@@ -123,12 +129,15 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", timeout=0)
-        with lock:
-            yield
+        lock.acquire()
     except Timeout as error:
         raise RaitError(f"another run is at work in {folder}; wait for it, or choose another --out") from error
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise InputError(f"cannot use {folder} as a run folder: {error.strerror}; choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def fingerprint_of(value: Any) -> str:

@@ -48,8 +48,16 @@ def renderer(tokenizer: Any, prompt: Prompt, *, shots: Sequence[Question] = (), 
 
 
 def completion(tokenizer: Any, prompt: Prompt, answer: str) -> str:
-    """What stands after the prompt when the answer is `answer`; the end-of-text token is not part of it."""
-    return answer if uses_chat(tokenizer, prompt) else f" {answer}"
+    """What stands after the prompt when the answer is `answer`.
+
+    A chat model's end of turn is part of it, as its template has it; a base model's end-of-text token is not.
+    """
+    if not uses_chat(tokenizer, prompt):
+        return f" {answer}"
+    turn = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+    whole: str = tokenizer.apply_chat_template(turn, tokenize=False)
+    place = whole.rfind(answer)
+    return answer if place < 0 else answer + whole[place + len(answer) :].strip()
 
 
 def uses_chat(tokenizer: Any, prompt: Prompt) -> bool:

@@ -193,9 +193,9 @@ class Recipe(_Settings):
 
     @field_validator("tests")
     @classmethod
-    def _not_the_training_set(cls, tests: dict[str, Questions]) -> dict[str, Questions]:
-        if "train" in tests:
-            raise ValueError("a test set must not be named train, as the questions that are trained on are")
+    def _not_a_name_of_ours(cls, tests: dict[str, Questions]) -> dict[str, Questions]:
+        for name in tests.keys() & {"train", "shots", "construction", "tuning", "metrics"}:
+            raise ValueError(f"a test set must not be named {name}, which is taken in the run folder")
         return tests
 
     @field_validator("strategies")
@@ -203,6 +203,8 @@ class Recipe(_Settings):
     def _each_once(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(strategies)) < len(strategies):
             raise ValueError("a strategy is named twice")
+        for name in set(strategies) & {"questions", "knowledge", "rehearsal", "init_basic", "init_refuse"}:
+            raise ValueError(f"a strategy must not be named {name}, which is taken in the run folder")
         return strategies
 
 

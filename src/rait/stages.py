@@ -1,6 +1,6 @@
 """The stages with what surrounds them: models on demand, shards, progress, prompts.
 
-`rait.run` puts them in order, `rait.commands` offers them one by one; neither does a stage's work itself.
+`rait.pipeline` puts them in order, `rait.commands` offers them one by one; neither does a stage's work itself.
 """
 
 import shutil
@@ -14,11 +14,11 @@ from rait.evaluation.answering import answer
 from rait.knowledge.query import query
 from rait.knowledge.rehearsal import select, target
 from rait.manifest import Say, fingerprint_of
-from rait.models.loading import LoadedModel, fingerprint, load, locate
+from rait.models.loading import LoadedModel, fingerprint, load, load_tokenizer, locate
 from rait.progress import progress
 from rait.prompting import choose_shots, completion, renderer
 from rait.questions import load_questions
-from rait.recipe import Probe, Prompt, Questions, Recipe, Tuning
+from rait.recipe import Construction, Probe, Prompt, Questions, Recipe, Tuning
 from rait.records import Decision, Example, KnowledgeState, Question, Role, Verdict
 from rait.tables import atomic, read_records, write_json, write_records
 
@@ -46,6 +46,10 @@ class Models:
         """What identifies the form of the prompts."""
         return str(self.key(None)["base"])
 
+    def tokenizer(self) -> Any:
+        """The tokenizer alone, where no weights are needed."""
+        return self._current[1].tokenizer if self._current else load_tokenizer(self.recipe.model)
+
     def load(self, adapter: Path | None) -> LoadedModel:
         """The model, to be asked and not changed."""
         if self._current is None or self._current[0] != adapter:
@@ -63,6 +67,12 @@ class Models:
 def load_set(source: Questions, seed: int) -> list[Question]:
     """The questions that a recipe names."""
     return load_questions(source.source, split=source.split, limit=source.limit, seed=seed)
+
+
+def seeded(recipe: Recipe) -> Construction:
+    """The recipe's construction, drawing by the recipe's seed where it has none of its own."""
+    settings = recipe.construction
+    return settings if settings.seed is not None else settings.model_copy(update={"seed": recipe.seed})
 
 
 def split_shots(questions: Sequence[Question], recipe: Recipe) -> tuple[list[Question], list[Question]]:

@@ -148,6 +148,20 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
+def check_target(path: str | Path) -> None:
+    """Raise `InputError` now if a table could not be written to `path` later: its suffix, its folder."""
+    path = Path(path)
+    _suffix(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(
+            f"cannot write {path}: {'it is a folder' if path.is_dir() else 'not permitted'}; choose another place"
+        )
+
+
 def check_readable(path: str | Path) -> Path:
     """Return `path` as a Path, or raise `InputError` when it is not a file that can be read."""
     path = Path(path)

@@ -226,6 +226,8 @@ def test_killed_it_goes_on(recipe_file, tmp_path, number, code):
     if number != signal.SIGKILL:
         assert "same command again" in err
         assert "Traceback" not in err
+    (folder / "knowledge/.rehearsed.parquet.0123.part").write_bytes(b"half")
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
+    assert not list(folder.rglob("*.part"))
     assert json.loads(done.stdout)["results"]["craft"]["id"]["overall"]["P_c"]["n"] == 36

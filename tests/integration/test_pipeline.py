@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from rait.errors import RaitError, ShortageError
+from rait.pipeline import run
 from rait.recipe import load_recipe
 from rait.records import Decision, Example, KnowledgeFlow, KnowledgeState, Outcome, Question, Role, Verdict
-from rait.run import run
 from rait.tables import read_records
 
 STAGES = ["questions", "knowledge/initial", "rehearsal", "knowledge/rehearsed", "knowledge/flow"]

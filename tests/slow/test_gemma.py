@@ -7,11 +7,11 @@ import torch
 
 from rait.models.loading import load
 from rait.models.sampler import Sampling, draw
+from rait.pipeline import run
 from rait.prompting import choose_shots, renderer
 from rait.questions import load_questions
 from rait.recipe import Model, Prompt, load_recipe
 from rait.records import Decision, Role
-from rait.run import run
 from rait.tables import read_records
 
 pytestmark = pytest.mark.slow

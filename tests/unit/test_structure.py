@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the top down. A unit is a module or folder directly in the package; it may import from its own layer and below.
 LAYERS = [
     {"cli"},
-    {"run", "commands", "summary"},
+    {"pipeline", "commands", "summary"},
     {"stages"},
     {"knowledge", "construction", "tuning", "evaluation"},
     {"questions", "models", "prompting", "judging", "progress", "tables", "manifest"},

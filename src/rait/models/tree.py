@@ -26,19 +26,20 @@ ATTENTION = "rait_tree"
 READ_ROWS = 1024  # texts are read in trees of about this many rows; changes speed, not results
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One attention layer of the model: its index, the scale of its scores, its window and soft cap if it has them."""
+
+    index: int
+    scaling: float | None
+    window: int | None
+    softcap: float | None
+
+
 class Forest(Protocol):
     """What the model's attention layers are handed: it knows which rows see which."""
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float | None,
-        window: int | None,
-        softcap: float | None,
-    ) -> Tensor:
+    def attend(self, layer: Layer, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attention of rows to their ancestors; query (1, heads, rows, dim) -> (1, rows, heads, dim)."""
         ...
 
@@ -61,7 +62,7 @@ def tree_attention(model: Any) -> Iterator[None]:
         forest: Forest,
         **_: Any,
     ) -> tuple[Tensor, None]:
-        return forest.attend(module.layer_idx, query, key, value, scaling, sliding_window, softcap), None
+        return forest.attend(Layer(module.layer_idx, scaling, sliding_window, softcap), query, key, value), None
 
     no_mask: Callable[..., None] = lambda *_, **__: None  # noqa: E731  the forest masks by itself
     AttentionInterface.register(ATTENTION, attend)
@@ -148,6 +149,34 @@ def encode(tokenizer: Any, prompt: str) -> list[int]:
     return ids
 
 
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Ids of the tokens that end an answer: end of text, and a chat model's end of turn."""
+    ends = model.generation_config.eos_token_id
+    ends = [ends] if isinstance(ends, int) else list(ends or [])
+    return frozenset([*ends, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])])
+
+
+def check_tree(model: Any) -> None:
+    """Raise `ModelError` unless the model gives the same logits along a tree as on its own.
+
+    Not every architecture can be driven this way: some keep a state instead of attending, place positions in the
+    scores, or scale their logits in ways of their own, and would answer nonsense without an error.
+    """
+    texts = [[5, 6, 7, 8], [5, 6, 9]]
+    with torch.inference_mode():
+        ids = [torch.tensor([text], device=model.device) for text in texts]
+        expected = torch.stack([model(one, use_cache=False).logits[0, -1].float() for one in ids])
+        with tree_attention(model):
+            states, rows = read(model, texts)
+        found = Head(model)(states[torch.stack([own[-1] for own in rows])])
+    allowed = (1e-3 if model.dtype == torch.float32 else 0.1) * max(1.0, float(expected.abs().max()))
+    if not float((found - expected).abs().max()) <= allowed:
+        raise ModelError(
+            f"{type(model).__name__} cannot be read along a tree of prefixes: its logits come out different; "
+            "use a model whose layers all attend, such as Llama, Qwen, Mistral, Gemma, GPT-2 or OPT"
+        )
+
+
 @dataclass(slots=True)
 class Rows:
     """Rows of a forward pass that attend together, and what each may see."""
@@ -157,28 +186,20 @@ class Rows:
     distance: Tensor  # (rows, keys), tokens between a row and what it sees
     masks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
 
-    def attend(
-        self,
-        query: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        scaling: float | None,
-        window: int | None,
-        softcap: float | None,
-    ) -> Tensor:
+    def attend(self, layer: Layer, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attention of query (heads, rows, dim) to keys and values (key heads, keys, dim): (heads, rows, dim)."""
         heads, width, dim = query.shape
         repeat = heads // keys.shape[0]
         # Heads that share a key head become more rows of it: no key is repeated in memory.
         queries = query.reshape(1, keys.shape[0], repeat * width, dim)
-        mask = self._mask(window, repeat, query.dtype)
-        if softcap is None:
+        mask = self._mask(layer.window, repeat, query.dtype)
+        if layer.softcap is None:
             result = functional.scaled_dot_product_attention(
-                queries, keys[None], values[None], attn_mask=mask[None, None], scale=scaling
+                queries, keys[None], values[None], attn_mask=mask[None, None], scale=layer.scaling
             )
         else:
-            scores = queries @ keys[None].transpose(2, 3) * (dim**-0.5 if scaling is None else scaling)
-            scores = torch.tanh(scores / softcap) * softcap + mask
+            scores = queries @ keys[None].transpose(2, 3) * (dim**-0.5 if layer.scaling is None else layer.scaling)
+            scores = torch.tanh(scores / layer.softcap) * layer.softcap + mask
             result = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype) @ values[None]
         return result.view(heads, width, -1)
 
@@ -232,21 +253,10 @@ class _Reading:
 
     blocks: list[Rows]
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float | None,
-        window: int | None,
-        softcap: float | None,
-    ) -> Tensor:
+    def attend(self, layer: Layer, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attention of rows to their ancestors; query (1, heads, rows, dim) -> (1, rows, heads, dim)."""
         results = [
-            block.attend(
-                query[0, :, block.rows], key[0, :, block.rows], value[0, :, block.rows], scaling, window, softcap
-            )
+            block.attend(layer, query[0, :, block.rows], key[0, :, block.rows], value[0, :, block.rows])
             for block in self.blocks
         ]
         return torch.cat(results, dim=1).transpose(0, 1)[None].contiguous()

@@ -7,6 +7,8 @@ of the end-of-text token after it (CRaFT, arXiv 2410.06913v2, section 4.1: loss 
 """
 
 import errno
+import gc
+import json
 import math
 import shutil
 import time
@@ -24,12 +26,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import PrinterCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 from rait.errors import TrainingError
 from rait.models.loading import BASE_FILE, LoadedModel
-from rait.models.tree import Head, encode, read, tree_attention
+from rait.models.tree import Head, encode, end_tokens, read, tree_attention
 from rait.progress import Advance, progress
 from rait.recipe import Tuning
 from rait.records import Example
@@ -56,12 +57,14 @@ def fine_tune(
 ) -> TuningResult:
     """Tune `loaded` in place on `examples` and save to `folder`/adapter: an adapter in PEFT form, or the whole model.
 
-    Goes on from a checkpoint in `folder`/checkpoints if there is one. Raises `TrainingError` when there is nothing to
-    learn from, an example does not fit into `max_length`, the loss is not finite, or the model has not changed.
+    Goes on from a checkpoint in `folder`/checkpoints if there is one; the caller removes these when all is safe.
+    Raises `TrainingError` when there is nothing to learn from, an example does not fit into `max_length`, the loss is
+    not finite, or the model has not changed.
     """
     if not examples:
         raise TrainingError(f"{what}: there are no examples to tune on; construct some first")
-    rows = [_tokenise(loaded.tokenizer, example) for example in examples]
+    ends = end_tokens(loaded.model, loaded.tokenizer)
+    rows = [_tokenise(loaded.tokenizer, example, ends) for example in examples]
     _check_lengths(examples, rows, tuning.max_length)
     start = time.monotonic()
     checkpoints = folder / "checkpoints"
@@ -74,31 +77,40 @@ def fine_tune(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of one library about another's names
         with tree_attention(loaded.model), progress(what, steps, "step") as advance:
-            trainer = _AnswerTrainer(
-                model=loaded.model,
-                args=_arguments(tuning, steps, checkpoints, seed, precision, loaded.model.device),
-                train_dataset=Dataset.from_list(rows),
-                processing_class=loaded.tokenizer,
-                peft_config=_lora(tuning) if tuning.method == "lora" else None,
-                callbacks=[_Watch(advance)],
-            )
+            try:
+                trainer = _AnswerTrainer(
+                    model=loaded.model,
+                    args=_arguments(tuning, steps, checkpoints, seed, precision, loaded.model.device),
+                    train_dataset=Dataset.from_list(rows),
+                    processing_class=loaded.tokenizer,
+                    peft_config=_lora(tuning) if tuning.method == "lora" else None,
+                    callbacks=[_Watch(advance)],
+                )
+            except ValueError as error:  # what peft and trl refuse: unknown targets, several visible GPUs, ...
+                raise TrainingError(f"{what}: {str(error).strip().splitlines()[0]}") from error
             trainer.pop_callback(PrinterCallback)
             # A shared row has one dropout mask, where the batch of separate rows would have several.
             trainer.share_prefixes = tuning.method == "full" or tuning.lora_dropout == 0
-            last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+            last = _last_checkpoint(checkpoints)
             with _saving(folder):
                 trainer.train(resume_from_checkpoint=last)
     losses = tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
     change = float((_last_logits(trainer.model, probes) - before).abs().max())
-    if not change > 0:
+    if not math.isfinite(change):
+        raise TrainingError(f"{what}: the tuned model's logits are not finite; lower tuning.learning_rate")
+    if change == 0:
         raise TrainingError(
             f"{what}: the tuned model answers exactly as its base does, so nothing was learned; "
             "raise tuning.learning_rate or check tuning.lora_targets"
         )
+    if tuning.method == "full":
+        trainer.model.to(precision)  # as it was loaded, so that it is compared with its base on equal terms
     with _saving(folder):
         _save(trainer, loaded, folder / "adapter")
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return TuningResult(losses, trainer.state.global_step, time.monotonic() - start, change)
+    taken = trainer.state.global_step
+    del trainer  # holds the optimiser's state, and itself in circles
+    gc.collect()
+    return TuningResult(losses, taken, time.monotonic() - start, change)
 
 
 def answer_loss(network: Any, hidden: Tensor, labels: Tensor) -> Tensor:
@@ -136,11 +148,12 @@ class _AnswerTrainer(SFTTrainer):
         labels = [row[row != IGNORED] for row in inputs["labels"]]
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         texts = [row[:length].tolist() for row, length in zip(inputs["input_ids"], lengths, strict=True)]
-        states, rows = read(network, texts, share=self.share_prefixes)
-        # The state before a token predicts it; an answer is the end of its text.
-        before = torch.cat([own[-len(answer) - 1 : -1] for own, answer in zip(rows, labels, strict=True)])
         targets = torch.cat(labels)
-        total = answer_loss(network, states.index_select(0, before), targets)
+        with self.accelerator.autocast():  # it wraps the model's own forward, which is not called here
+            states, rows = read(network, texts, share=self.share_prefixes)
+            # The state before a token predicts it; an answer is the end of its text.
+            before = torch.cat([own[-len(answer) - 1 : -1] for own, answer in zip(rows, labels, strict=True)])
+            total = answer_loss(network, states.index_select(0, before), targets)
         loss = total / (len(targets) if num_items_in_batch is None else num_items_in_batch)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
@@ -173,7 +186,7 @@ def _arguments(
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=tuning.batch_size // micro,
         learning_rate=tuning.learning_rate,
-        lr_scheduler_type=tuning.schedule,
+        lr_scheduler_type="constant_with_warmup" if tuning.schedule == "constant" else tuning.schedule,
         warmup_steps=tuning.warmup,
         weight_decay=tuning.weight_decay,
         max_grad_norm=tuning.max_grad_norm,
@@ -214,12 +227,24 @@ def _micro_batch(tuning: Tuning) -> int:
     return micro
 
 
+def _last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint; one that was being written when the process died is removed."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        try:
+            json.loads((path / "trainer_state.json").read_text("utf-8"))  # the trainer writes it last
+            whole.append(path)
+        except (OSError, ValueError):
+            shutil.rmtree(path, ignore_errors=True)
+    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+
+
 def _step_count(examples: int, tuning: Tuning) -> int:
     batches = math.ceil(examples / _micro_batch(tuning))
     return math.ceil(tuning.epochs * max(1, math.ceil(batches / (tuning.batch_size // _micro_batch(tuning)))))
 
 
-def _tokenise(tokenizer: Any, example: Example) -> dict[str, list[int]]:
+def _tokenise(tokenizer: Any, example: Example, ends: frozenset[int]) -> dict[str, list[int]]:
     if tokenizer.eos_token_id is None:
         raise TrainingError("the model's tokenizer has no end-of-text token, so answers could not be taught to end")
     prompt = encode(tokenizer, example.prompt)
@@ -228,7 +253,8 @@ def _tokenise(tokenizer: Any, example: Example) -> dict[str, list[int]]:
         answer = whole[len(prompt) :]
     else:  # the text joins to other tokens at the seam; the model will be asked with the prompt's own
         answer = tokenizer(example.completion, add_special_tokens=False)["input_ids"]
-    answer = [*answer, tokenizer.eos_token_id]
+    if answer[-1] not in ends:  # a chat template has its own end of a turn
+        answer = [*answer, tokenizer.eos_token_id]
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
 
 

@@ -36,6 +36,7 @@ from rait.stages import (
     plain,
     probe_in_shards,
     rehearsal_examples,
+    seeded,
     split_shots,
     tuning_examples,
 )
@@ -46,13 +47,14 @@ BASELINES = {"init_basic": False, "init_refuse": True}  # name -> whether the pr
 Results = dict[str, dict[str, Any]]
 
 
-def run(recipe: Recipe, folder: Path, say: Say = say) -> Results:
+def run(recipe: Recipe, folder: str | Path, say: Say = say) -> Results:
     """Run the recipe in `folder` and return the metrics: method -> test set -> as `evaluation.metrics.to_json`.
 
     Goes on where an earlier run in the same folder stopped. Raises `RaitError` for what the user can mend; whatever was
     finished before stays.
     """
     strategies = [find_strategy(name) for name in recipe.strategies]  # an unknown name fails before any work
+    folder = Path(folder)
     with locked(folder):
         book = Book(folder, say)
         book.begin(recipe)
@@ -132,12 +134,12 @@ def _probe(
                 recipe.prompt,
                 recipe.probe,
                 seed=recipe.seed,
-                shards=out.with_name(f"{which}.{fingerprint_of(key)[:12]}.shards"),
+                shards=out.with_name(f"{which}.{fingerprint_of([key, recipe.probe.shard])[:12]}.shards"),
                 what=f"probe {which}",
             )
             write_records(out, states, KnowledgeState)
-            for leftover in out.parent.glob(f"{which}.*.shards"):
-                shutil.rmtree(leftover)
+    for leftover in out.parent.glob(f"{which}.*.shards"):  # only now that the manifest has the whole
+        shutil.rmtree(leftover)
     return out
 
 
@@ -159,6 +161,7 @@ def _rehearse(recipe: Recipe, book: Book, models: Models, initial: Path) -> Path
             book.note(note)
             write_records(outputs[0], chosen, Example)
             fine_tune_into(models, chosen, recipe.rehearsal.tuning, folder, key, seed=recipe.seed, what="rehearse")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return outputs[2]
 
 
@@ -175,9 +178,7 @@ def _construct(recipe: Recipe, book: Book, models: Models, strategy: str, initia
     """Decide about every question, and make the tuning examples."""
     folder = book.folder / strategy
     outputs = [folder / "decisions.parquet", folder / "examples.jsonl"]
-    settings = recipe.construction
-    if settings.seed is None:
-        settings = settings.model_copy(update={"seed": recipe.seed})
+    settings = seeded(recipe)
     key = {
         "strategy": strategy,
         "initial": book.digest(initial),
@@ -193,8 +194,7 @@ def _construct(recipe: Recipe, book: Book, models: Models, strategy: str, initia
             for note in selection.notes:
                 book.note(note)
             write_records(outputs[0], selection.decisions, Decision)
-            tokenizer = models.load(None).tokenizer
-            made = tuning_examples(tokenizer, states, selection.decisions, recipe.prompt)
+            made = tuning_examples(models.tokenizer(), states, selection.decisions, recipe.prompt)
             write_records(outputs[1], made, Example)
             counts = summarise(selection.decisions)
             sizes = ", ".join(f"{sum(kinds.values())} {role}" for role, kinds in counts.items())
@@ -215,6 +215,7 @@ def _tune(recipe: Recipe, book: Book, models: Models, strategy: str, made: Path)
         if todo:
             chosen = read_records(made, Example)
             fine_tune_into(models, chosen, recipe.tuning, folder, key, seed=recipe.seed, what=f"tune {strategy}")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return outputs[0]
 
 
@@ -236,7 +237,7 @@ def _evaluate(
             "model": models.key(adapter),
             "questions": book.digest(questions_file),
             "shots": [plain(shot) for shot in shots],
-            "prompt": recipe.prompt.model_dump(exclude={"shots"}),
+            "prompt": recipe.prompt.model_dump(exclude={"shots"} | (set() if may_refuse else {"refusal_instruction"})),
             "may_refuse": may_refuse,
             "max_new_tokens": recipe.evaluation.max_new_tokens,
         }

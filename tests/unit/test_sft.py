@@ -1,0 +1,177 @@
+"""Fine-tuning a tiny model: what it learns, how it resumes, what it refuses."""
+
+import json
+
+import pytest
+import torch
+
+from rait.errors import ModelError, TrainingError
+from rait.models.loading import load
+from rait.models.sampler import Sampling, draw
+from rait.recipe import Model, Tuning
+from rait.records import Example, Role
+from rait.tuning.sft import fine_tune
+from tiny import random_model, save, word_tokenizer
+
+WORDS = ["▁red", "▁blue", "▁old", "Q", "▁who", "▁what", ":", "A", "▁x", "▁y", "\n"]
+PAIRS = {"Q: who": " red", "Q: what": " blue old", "Q: old": " old", "Q: x y": " red red"}
+EXAMPLES = [
+    Example(id=f"{prompt}{n}", prompt=prompt, completion=answer, role=Role.VANILLA)
+    for n in range(6)
+    for prompt, answer in PAIRS.items()
+]
+QUICK = Tuning(epochs=8, batch_size=8, learning_rate=0.02, lora_rank=8, lora_alpha=16, warmup=0.0)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    tokenizer = word_tokenizer(WORDS)
+    model = random_model("llama", len(tokenizer), spread=0.1)
+    return Model(source=str(save(model, tokenizer, tmp_path_factory.mktemp("model"))))
+
+
+def answers(loaded):
+    drawn = dict(draw(loaded.model, loaded.tokenizer, list(PAIRS), [0] * len(PAIRS), Sampling(1, 0.0, 6)))
+    return [next(iter(drawn[index])) for index in range(len(PAIRS))]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_what_is_tuned_is_learned_saved_and_loaded(source, tmp_path, method):
+    tuning = QUICK.model_copy(update={"method": method, "learning_rate": 0.02 if method == "lora" else 0.01})
+    result = fine_tune(load(source), EXAMPLES, tuning, tmp_path, seed=0)
+    assert result.steps == len(result.losses) == 24
+    assert result.losses[-1] < 0.2 * result.losses[0]
+    tuned = load(source, adapter=tmp_path / "adapter")
+    assert answers(tuned) == [answer.strip() for answer in PAIRS.values()]
+    assert answers(load(source)) != answers(tuned)
+    assert tuned.model.dtype == torch.float32
+    with pytest.raises(ModelError, match="trained on"):
+        load(Model(source=str(save(random_model("llama", 15, seed=3), word_tokenizer(WORDS), tmp_path / "other"))),
+             adapter=tmp_path / "adapter")  # fmt: skip
+
+
+def test_bfloat16_full_tuning_comes_back_as_bfloat16(source, tmp_path):
+    half = source.model_copy(update={"dtype": "bfloat16"})
+    fine_tune(load(half), EXAMPLES, QUICK.model_copy(update={"method": "full"}), tmp_path, seed=0)
+    assert load(half, adapter=tmp_path / "adapter").model.dtype == torch.bfloat16
+    config = json.loads((tmp_path / "adapter/config.json").read_text())
+    assert config["dtype"] == "bfloat16"
+
+
+def test_micro_batches_add_up_to_the_batch(source, tmp_path):
+    whole = fine_tune(load(source), EXAMPLES, QUICK, tmp_path / "a", seed=0)
+    parts = QUICK.model_copy(update={"micro_batch_size": 2})
+    assert fine_tune(load(source), EXAMPLES, parts, tmp_path / "b", seed=0).losses == pytest.approx(
+        whole.losses, rel=1e-3, abs=1e-4
+    )
+
+
+def test_the_first_loss_is_the_cross_entropy_of_answer_and_end(source, tmp_path):
+    loaded = load(source)
+    some = EXAMPLES[:4]
+    total, count = 0.0, 0
+    for example in some:
+        prompt = loaded.tokenizer(example.prompt)["input_ids"]
+        whole = [*loaded.tokenizer(example.prompt + example.completion)["input_ids"], loaded.tokenizer.eos_token_id]
+        with torch.inference_mode():
+            chances = loaded.model(torch.tensor([whole])).logits[0].log_softmax(-1)
+        for place in range(len(prompt), len(whole)):
+            total -= float(chances[place - 1, whole[place]])
+            count += 1
+    one_step = QUICK.model_copy(update={"epochs": 1, "batch_size": 4})
+    result = fine_tune(load(source), some, one_step, tmp_path, seed=0)
+    assert result.losses[0] == pytest.approx(total / count, rel=1e-4)
+
+
+def test_a_half_written_checkpoint_is_passed_over(source, tmp_path, monkeypatch):
+    from rait.tuning import sft
+
+    whole = fine_tune(load(source), EXAMPLES, QUICK, tmp_path / "whole", seed=0)
+    calls = iter(range(1000))
+    real = sft.answer_loss
+
+    def failing(*arguments):
+        if next(calls) == 15:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(sft, "answer_loss", failing)
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(load(source), EXAMPLES, QUICK, tmp_path / "cut", seed=0)
+    monkeypatch.undo()
+    broken = tmp_path / "cut/checkpoints/checkpoint-12"
+    broken.mkdir()
+    (broken / "trainer_state.json").write_text('{"epo')
+    result = fine_tune(load(source), EXAMPLES, QUICK, tmp_path / "cut", seed=0)
+    assert not broken.exists()
+    assert result.losses == pytest.approx(whole.losses, rel=1e-4, abs=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(source, tmp_path, monkeypatch):
+    from rait.tuning import sft
+
+    monkeypatch.setattr(sft, "answer_loss", lambda network, hidden, labels: hidden.sum() * float("nan"))
+    with pytest.raises(TrainingError, match="not finite at step 1; lower"):
+        fine_tune(load(source), EXAMPLES, QUICK, tmp_path, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"learning_rate": 1e-45}, "nothing was learned"),
+        ({"lora_targets": ("qproj",)}, "qproj"),
+        ({"micro_batch_size": 3}, "does not divide"),
+        ({"max_length": 4}, "longer than tuning.max_length 4"),
+    ],
+)
+def test_what_cannot_be_tuned_is_said(source, tmp_path, changes, words):
+    with pytest.raises(TrainingError, match=words):
+        fine_tune(load(source), EXAMPLES, QUICK.model_copy(update=changes), tmp_path, seed=0)
+
+
+def test_no_examples(source, tmp_path):
+    with pytest.raises(TrainingError, match="no examples"):
+        fine_tune(load(source), [], QUICK, tmp_path, seed=0)
+
+
+def test_a_chat_model_learns_to_end_its_turn(tmp_path):
+    """The template's end of turn is taught, not the end of text."""
+    from rait.prompting import completion, renderer
+    from rait.recipe import Prompt
+
+    tokenizer = word_tokenizer([*WORDS, "<user>", "<model>", "<turn>"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<user>", "<model>", "<turn>"]})
+    tokenizer.chat_template = (
+        "<bos>{% for m in messages %}{{ '<user>' if m.role == 'user' else '<model>' }}{{ m.content }}"
+        "<turn>\n{% endfor %}"
+        "{% if add_generation_prompt %}<model>{% endif %}"
+    )
+    model = random_model("llama", len(tokenizer), spread=0.1)
+    end = tokenizer.convert_tokens_to_ids("<turn>")
+    model.generation_config.eos_token_id = [2, end]
+    source = Model(source=str(save(model, tokenizer, tmp_path / "model")))
+    prompt = Prompt(instruction="", refusal_instruction="", shots=0)
+    render = renderer(tokenizer, prompt)
+    assert render("Q: who") == "<bos><user>Q: who<turn>\n<model>"
+    assert completion(tokenizer, prompt, "A") == "A<turn>"
+    made = [
+        Example(id=e.id, prompt=render(e.prompt), completion=completion(tokenizer, prompt, "A"), role=Role.VANILLA)
+        for e in EXAMPLES
+    ]
+    fine_tune(load(source), made, QUICK, tmp_path, seed=0)
+    tuned = load(source, adapter=tmp_path / "adapter")
+    ids = tokenizer(render("Q: who"), return_tensors="pt", add_special_tokens=False)["input_ids"]
+    with torch.inference_mode():
+        whole = tuned.model.generate(ids, do_sample=False, max_new_tokens=6)[0, ids.shape[1] :].tolist()
+    assert whole == [tokenizer.convert_tokens_to_ids("A"), end]
+
+
+def test_models_that_do_not_fit_the_tree_are_refused(tmp_path):
+    from transformers import BloomConfig, BloomForCausalLM
+
+    tokenizer = word_tokenizer(WORDS)
+    shape = {"vocab_size": len(tokenizer), "hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.4}
+    torch.manual_seed(0)
+    folder = save(BloomForCausalLM(BloomConfig(**shape)).eval(), tokenizer, tmp_path)
+    with pytest.raises(ModelError, match="cannot be read along a tree"):
+        load(Model(source=str(folder)))
