@@ -76,8 +76,8 @@ def test_the_embedded_default():
     recipe = load_recipe()
 
     assert recipe == load_recipe("default")
-    assert (recipe.questions.limit, recipe.rehearsal.size) == (2000, 300)
-    assert (recipe.construction.vanilla, recipe.construction.idk) == (480, 120)
+    assert (recipe.questions.limit, recipe.rehearsal.size) == (2000, 200)
+    assert (recipe.construction.vanilla, recipe.construction.idk) == (400, 100)
     assert recipe.tests == {"id": Questions(split="test", limit=400), "ood": Questions(split="ood", limit=400)}
     assert (recipe.probe.max_new_tokens, recipe.evaluation.max_new_tokens) == (16, 16)
 
@@ -212,7 +212,7 @@ NOT_WHOLE = "should be a valid integer, unable to parse string as an integer"
         ("tests: [id]", "tests", "should be names with keys, found ['id']"),
         ("tests: {}", "tests", "should not be empty, found {}"),
         ("tests: {a b: {}}", "tests.a b", "should be a name of letters, digits, - and _, found 'a b'"),
-        ("tests: {train: {}}", "tests", "a test set must not be named train, as the questions that are trained on are"),
+        ("tests: {train: {}}", "tests", "a test set must not be named train, which is taken in the run folder"),
         ("strategies: craft", "strategies", f"{NOT_A_LIST}, found 'craft'"),
         ("strategies: [a, ../x]", "strategies.1", "should be a name of letters, digits, - and _, found '../x'"),
         ("strategies: [craft, craft]", "strategies", "a strategy is named twice"),
