@@ -285,7 +285,7 @@ def main() -> None:
     except typer.Exit as leave:
         sys.exit(leave.exit_code)
     except _Stopped as stopped:
-        print("\nInterrupted. What was finished is kept: give the same command again to go on.", file=sys.stderr)
+        print("\nInterrupted. Whatever was saved is kept: give the same command again to go on.", file=sys.stderr)
         sys.exit(128 + stopped.args[0])
     except RaitError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -62,6 +62,8 @@ def run(recipe: Recipe, folder: str | Path, say: Say = say) -> Results:
         models = Models(recipe, say)
         initial = _probe(recipe, book, models, pool, shots, "initial", None)
         flow = None
+        if not any(strategy.needs_flow for strategy in strategies):
+            book.say("no rehearsal: none of the strategies looks at the knowledge flow")
         if any(strategy.needs_flow for strategy in strategies):
             adapter = _rehearse(recipe, book, models, initial)
             rehearsed = _probe(recipe, book, models, pool, shots, "rehearsed", adapter)
@@ -101,7 +103,8 @@ def _questions(recipe: Recipe, book: Book) -> tuple[Path, list[Question], dict[s
             for name, questions in sets.items():
                 write_records(files[name], questions, Question)
             write_records(shots_file, shots, Question)
-    book.say(", ".join(f"{len(questions)} {name}" for name, questions in sets.items()) + " questions")
+    counts = ", ".join(f"{len(questions)} {name}" for name, questions in sets.items())
+    book.say(f"{counts} questions; {len(shots)} more of train serve as worked examples")
     return files["train"], shots, {name: files[name] for name in recipe.tests}
 
 

@@ -60,11 +60,12 @@ def _lines(what: str, total: int, unit: str) -> Iterator[Advance]:
         nonlocal done, last
         done += count
         now = time.monotonic()
-        if now - last >= _SECONDS_BETWEEN_LINES and done < total:
+        # The first units carry the start-up of everything: no estimate is better than theirs.
+        if now - last >= _SECONDS_BETWEEN_LINES and total > done > total / 50:
             last = now
             left = (now - start) / done * (total - done) if done else 0.0
             print(
-                f"{what}: {done}/{total}, {done / (now - start):.1f} {unit}/s, {left:.0f} s left",
+                f"{what}: {done}/{total}, {done / (now - start):.2g} {unit}/s, {left:.0f} s left",
                 file=sys.stderr,
                 flush=True,
             )

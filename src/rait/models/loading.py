@@ -61,7 +61,7 @@ def locate(model: Model, say: Callable[[str], None] = lambda _: None) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"cannot fetch the model {model.source}: {reason} Check the name, your access to it and the network, "
+            f"cannot fetch the model {model.source} ({reason}); check the name, your access to it and the network, "
             "or give a local folder."
         ) from error
 
