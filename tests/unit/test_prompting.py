@@ -115,8 +115,8 @@ def test_the_style_chooses_the_form(style, of_plain, of_chat):
             continue
         assert uses_chat(model, prompt) is chats
         assert renderer(model, prompt)("Who?").startswith("<s><user>") is chats
-        # A plain prompt ends in "Answer:", so its answer begins with the blank between them.
-        assert completion(model, prompt, "Lima") == ("Lima" if chats else " Lima")
+        # A plain prompt ends in "Answer:", so its answer begins with the blank between them; a chat answer ends its turn.
+        assert completion(model, prompt, "Lima") == ("Lima</assistant>" if chats else " Lima")
 
 
 def test_a_worked_example_reads_as_prompt_and_completion_do():
