@@ -115,7 +115,7 @@ def test_the_style_chooses_the_form(style, of_plain, of_chat):
             continue
         assert uses_chat(model, prompt) is chats
         assert renderer(model, prompt)("Who?").startswith("<s><user>") is chats
-        # A plain prompt ends in "Answer:", so its answer begins with the blank between them; a chat answer ends its turn.
+        # A plain prompt ends in "Answer:", so its answer begins with the blank; a chat answer ends its turn.
         assert completion(model, prompt, "Lima") == ("Lima</assistant>" if chats else " Lima")
 
 
