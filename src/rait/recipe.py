@@ -93,7 +93,7 @@ class Probe(_Settings):
 
 
 class Tuning(_Settings):
-    """Fine-tuning, of the rehearsed and of the refusal-aware model alike. The defaults are tuned for a small model."""
+    """Fine-tuning, of the rehearsed and of the refusal-aware model alike. The defaults suit a small adapter."""
 
     method: Literal["lora", "full"] = Field(default="lora", description="low-rank adapter, or every weight")
     epochs: Annotated[float, Field(gt=0)] = Field(default=3.0, description="passes over the examples")

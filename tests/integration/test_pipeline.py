@@ -98,12 +98,6 @@ def copy(finished, tmp_path):
     return shutil.copytree(finished[0], tmp_path / "run")
 
 
-def times(folder):
-    return {
-        name: entry["seconds"] for name, entry in json.loads((folder / "manifest.json").read_text())["steps"].items()
-    }
-
-
 def redone(recipe_file, folder, *overrides):
     """Names of the steps that are done again when the run is started once more with other settings."""
     before = {name: path.stat().st_mtime_ns for name, path in outputs(folder)}
@@ -124,7 +118,6 @@ def test_a_changed_key_redoes_what_depends_on_it(recipe_file, copy):
     assert redone(recipe_file, copy, "evaluation.resamples=300") == {
         f"{method}/metrics" for method in ("init_basic", "init_refuse", "cor_rait", "craft")
     }
-    # Which questions are idk depends on the flow rule in CRaFT alone; Cor-RAIT's examples come out the same.
     done = redone(recipe_file, copy, "evaluation.resamples=300", "construction.idk=8", "construction.vanilla=32")
     assert "knowledge/initial" not in done
     assert {"craft/construction", "craft/tuning", "craft/id", "cor_rait/tuning"} <= done

@@ -5,8 +5,8 @@
 
 One forward pass holds one row for each distinct prefix, whatever text it belongs to, and the attention function below
 lets a row see its ancestors alone. `read` serves training (gradients flow through it) and scoring;
-`rait.models.sampler` grows such trees token by token. Works with every transformers model whose attention can be
-replaced by name.
+`rait.models.sampler` grows such trees token by token. It works where every layer attends and its attention can be
+replaced by name; `check_tree` tells the models that cannot be read so.
 """
 
 from collections.abc import Callable, Iterator, Sequence
