@@ -9,7 +9,7 @@ import torch
 from scipy.stats import chi2
 
 from rait.errors import ModelError
-from rait.models import sampler
+from rait.models import sampler, tree
 from rait.models.sampler import Sampling, draw
 from tiny import random_model, word_tokenizer
 
@@ -123,9 +123,32 @@ def test_company_changes_nothing(model, tokenizer, monkeypatch):
         assert dict(draw(model, tokenizer, [prompt], [seeds[index]], sampling)) == {0: together[index]}
     monkeypatch.setattr(sampler, "GROUP_QUESTIONS", 3)
     monkeypatch.setattr(sampler, "STEP_ROWS", 5)
-    monkeypatch.setattr(sampler, "LOGIT_BYTES", 1)
+    monkeypatch.setattr(sampler, "WINDOW_QUESTIONS", 5)
+    monkeypatch.setattr(tree, "_PROJECTED_BYTES", 1)
     backwards = dict(draw(model, tokenizer, prompts[::-1], seeds[::-1], sampling))
     assert backwards == {len(prompts) - 1 - index: counts for index, counts in together.items()}
+
+
+def test_prompts_are_read_as_the_work_goes_on(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(sampler, "GROUP_QUESTIONS", 2)
+    monkeypatch.setattr(sampler, "STEP_ROWS", 4)
+    monkeypatch.setattr(sampler, "WINDOW_QUESTIONS", 3)
+    read = []
+
+    def prompts():
+        for index in range(40):
+            read.append(index)
+            yield f"{'QA'[index // 20]}: who {index}\nA:"  # the later windows have another beginning in common
+
+    drawn = {}
+    for index, counts in draw(model, tokenizer, prompts(), range(40), Sampling(5, 1.0, 2)):
+        if not drawn:
+            assert len(read) < 20
+        drawn[index] = counts
+    assert sorted(drawn) == list(range(40))
+    for index in (0, 19, 20, 39):
+        alone = dict(draw(model, tokenizer, [f"{'QA'[index // 20]}: who {index}\nA:"], [index], Sampling(5, 1.0, 2)))
+        assert drawn[index] == alone[0]
 
 
 def test_equal_prompts_and_prompts_that_begin_others(model, tokenizer):

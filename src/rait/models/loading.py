@@ -96,8 +96,7 @@ def load(
     Raises `ModelError` when something is missing or damaged, or when the adapter belongs to another model.
     """
     import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     from rait.models.tree import check_tree
@@ -113,11 +112,13 @@ def load(
         if path.is_file():
             network, tokenizer = load_gguf(path, _dtype(model.dtype))
         else:
-            tokenizer = AutoTokenizer.from_pretrained(path)
+            tokenizer = _tokenizer(model, path)
             network = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(model.dtype))
     network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     check_tree(network)
     if adapter is not None:
+        from peft import PeftModel
+
         with _readable(f"the adapter at {adapter}"):
             # In the base's precision, in which it was trained under autocast: no casts at every layer.
             network = PeftModel.from_pretrained(network, adapter).eval().to(network.dtype).get_base_model()
@@ -126,13 +127,19 @@ def load(
 
 def load_tokenizer(model: Model) -> Any:
     """The tokenizer of a model alone; raise `ModelError` where there is none."""
-    from transformers import AutoTokenizer
-
     path = locate(model)
     with _readable(f"the tokenizer at {path}"):
-        if path.is_file():
-            return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        return AutoTokenizer.from_pretrained(path)
+        return _tokenizer(model, path)
+
+
+def _tokenizer(model: Model, path: Path) -> Any:
+    if model.source == bundled.GEMMA:
+        return bundled.gemma_tokenizer(path)
+    from transformers import AutoTokenizer
+
+    if path.is_file():
+        return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    return AutoTokenizer.from_pretrained(path)
 
 
 @contextmanager

@@ -16,9 +16,10 @@ Each question has a random generator of its own, so a result does not depend on 
 the rounding of the matrix products. With temperature 0 the most probable token is taken: greedy decoding.
 """
 
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from rait.models.tree import Head, Layer, Rows, encode, end_tokens, tree_attenti
 # Sizes that keep two cores busy and memory small; they change speed, not results.
 GROUP_QUESTIONS = 8  # questions whose rows attend together: larger means fewer, wider attention calls
 STEP_ROWS = 768  # new groups are admitted while a forward pass has fewer rows than this
-LOGIT_BYTES = 64 << 20  # float32 logits held at once
+WINDOW_QUESTIONS = 512  # questions sorted at a time
 _CHUNK = 512  # tokens of the vocabulary that are summed first when drawing
 
 
@@ -47,36 +48,29 @@ class Sampling:
 
 
 def draw(
-    model: Any, tokenizer: Any, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+    model: Any, tokenizer: Any, prompts: Iterable[str], seeds: Iterable[int], sampling: Sampling
 ) -> Iterator[tuple[int, dict[str, int]]]:
     """Yield (index of the prompt, {answer text: count}) as answers are complete, in no particular order.
 
-    An answer ends at an end-of-text token, at the first line break after some text, or after `max_new_tokens`; texts
-    are stripped. The counts of a prompt add up to `sampling.samples`, the most frequent text first, ties by text.
-    Raises `ModelError` when the model's attention cannot be driven this way or its logits are not finite.
+    `prompts` and `seeds`, as many of each, are read as the work goes on. An answer ends at an end-of-text token, at the
+    first line break after some text, or after `max_new_tokens`; texts are stripped. The counts of a prompt add up to
+    `sampling.samples`, the most frequent text first, ties by text. Raises `ModelError` when the model's attention
+    cannot be driven this way or its logits are not finite.
     """
-    if not prompts:
-        return
-    tokens = [encode(tokenizer, prompt) for prompt in prompts]
-    shared = _common_prefix(tokens)
-    order = sorted(range(len(tokens)), key=lambda index: tokens[index])  # neighbours share the tokens of their wording
-    groups = deque(order[start : start + GROUP_QUESTIONS] for start in range(0, len(order), GROUP_QUESTIONS))
     text_of = _TokenText(tokenizer)
     ends = end_tokens(model, tokenizer)
     model.eval()
     with tree_attention(model), torch.inference_mode():
         forest = _Forest(model)
-        prefix = forest.read_prefix(shared)
+        groups = _groups(forest, tokenizer, zip(prompts, seeds, strict=True), sampling.samples)
         active: list[_Group] = []
-        while active or groups:
+        while True:
             rows = sum(len(group.pending) for group in active)
-            while groups and rows < STEP_ROWS:
-                group = _Group(prefix, len(shared))
-                for index in groups.popleft():
-                    walk = _Walk(index, np.random.default_rng(seeds[index]))
-                    group.add_prompt(walk, tokens[index][len(shared) :], sampling.samples)
+            while rows < STEP_ROWS and (group := next(groups, None)):
                 active.append(group)
                 rows += len(group.pending)
+            if not active:
+                return
             hidden, leaves = forest.forward(active)
             for leaf, chosen in zip(leaves, _choose(forest.head, hidden, leaves, sampling), strict=True):
                 for token, count in chosen:
@@ -87,6 +81,25 @@ def draw(
                 active.remove(group)
                 for walk in group.walks:
                     yield walk.index, _texts(tokenizer, walk.ended)
+
+
+def _groups(forest: "_Forest", tokenizer: Any, prompts: Iterable[tuple[str, int]], samples: int) -> Iterator["_Group"]:
+    """Prompts and seeds as groups that are ready to be read; neighbours share the tokens of their wording."""
+    numbered = enumerate(prompts)
+    shared: list[int] = []
+    prefix: list[tuple[Tensor, Tensor]] = []
+    while window := list(islice(numbered, WINDOW_QUESTIONS)):
+        tokens = [encode(tokenizer, prompt) for _, (prompt, _) in window]
+        if (common := _common_prefix(tokens)) != shared:
+            shared, prefix = common, forest.read_prefix(common)
+        order = sorted(range(len(tokens)), key=tokens.__getitem__)
+        for start in range(0, len(order), GROUP_QUESTIONS):
+            group = _Group(prefix, len(shared))
+            for place in order[start : start + GROUP_QUESTIONS]:
+                index, (_, seed) = window[place]
+                walk = _Walk(index, np.random.default_rng(seed))
+                group.add_prompt(walk, tokens[place][len(shared) :], samples)
+            yield group
 
 
 @dataclass(eq=False, slots=True)
@@ -301,11 +314,12 @@ class _Forest:
 
 def _choose(head: Head, hidden: Tensor, leaves: Sequence[_Leaf], sampling: Sampling) -> Iterator[list[tuple[int, int]]]:
     """For each leaf the next tokens with their counts."""
-    block = max(1, LOGIT_BYTES // (4 * head.vocabulary))
-    for start in range(0, len(leaves), block):
-        some = leaves[start : start + block]
-        logits = head(hidden[start : start + block])
-        if not bool(torch.isfinite(logits.amax(dim=1)).all()):
+    start = 0
+    for logits in head.blocks(hidden):
+        some = leaves[start : start + len(logits)]
+        start += len(logits)
+        highest = logits.amax(dim=1, keepdim=True)
+        if not bool(torch.isfinite(highest).all()):
             raise ModelError(
                 "the model's logits are not finite; check its weights, or load it with model.dtype=float32"
             )
@@ -313,23 +327,25 @@ def _choose(head: Head, hidden: Tensor, leaves: Sequence[_Leaf], sampling: Sampl
             yield from ([(token, leaf.count)] for token, leaf in zip(logits.argmax(dim=1).tolist(), some, strict=True))
         else:
             uniforms = [leaf.walk.generator.random(leaf.count) for leaf in some]
-            yield from _multinomial(logits.div_(sampling.temperature), uniforms)
+            weights = logits.sub_(highest)
+            if sampling.temperature != 1:
+                weights.div_(sampling.temperature)
+            yield from _multinomial(weights.exp_(), uniforms)
 
 
-def _multinomial(logits: Tensor, uniforms: Sequence[NDArray[np.float64]]) -> list[list[tuple[int, int]]]:
-    """Tokens drawn from softmax(logits) (rows, vocabulary; overwritten) by inverting the distribution at each uniform.
+def _multinomial(weights: Tensor, uniforms: Sequence[NDArray[np.float64]]) -> list[list[tuple[int, int]]]:
+    """Tokens drawn in proportion to `weights` (rows, vocabulary) by inverting the distribution at each uniform.
 
     The vocabulary is summed in chunks first, so that the cumulative sum runs over the chunks and over one chunk a draw.
     """
-    rows, size = logits.shape
-    weights = logits.sub_(logits.amax(dim=1, keepdim=True)).exp_()
+    rows, size = weights.shape
     if size % _CHUNK:
         weights = functional.pad(weights, (0, _CHUNK - size % _CHUNK))
     chunks = weights.view(rows, -1, _CHUNK)
     cumulative = chunks.sum(dim=2).double().cumsum(dim=1)
     counts = [len(uniform) for uniform in uniforms]
-    row = torch.repeat_interleave(torch.arange(rows), torch.tensor(counts)).to(logits.device)
-    target = torch.from_numpy(np.concatenate(uniforms)).to(logits.device) * cumulative[row, -1]
+    row = torch.repeat_interleave(torch.arange(rows), torch.tensor(counts)).to(weights.device)
+    target = torch.from_numpy(np.concatenate(uniforms)).to(weights.device) * cumulative[row, -1]
     chunk = (cumulative[row] <= target[:, None]).sum(dim=1).clamp_(max=cumulative.shape[1] - 1)
     before = torch.where(chunk > 0, cumulative[row, (chunk - 1).clamp_(min=0)], 0.0)
     inside = chunks[row, chunk].double().cumsum(dim=1)

@@ -12,7 +12,7 @@ replaced by name; `check_tree` tells the models that cannot be read so.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,10 @@ from torch.nn import functional
 from rait.errors import ModelError
 
 ATTENTION = "rait_tree"
-READ_ROWS = 1024  # texts are read in trees of about this many rows; changes speed, not results
+# Sizes that keep two cores busy and memory small; they change speed, not results.
+READ_ROWS = 1024  # texts are read in trees of about this many rows
+_PROJECTED_BYTES = 128 << 20  # logits in the model's precision that one product gives
+_BLOCK_BYTES = 8 << 20  # float32 logits that a processor works on at once: they should fit its cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ class Head:
         self.vocabulary: int = self.layer.weight.shape[0]
         text = model.config.get_text_config()
         self.softcap: float | None = getattr(text, "final_logit_softcapping", None)
+        self._rooms: dict[str, Tensor] = {}
         self.scale: float = getattr(text, "logit_scale", None) or 1.0 / (getattr(text, "logits_scaling", None) or 1.0)
 
     def __call__(self, hidden: Tensor) -> Tensor:
@@ -130,7 +134,38 @@ class Head:
         Two dimensions on purpose: a slice of three would become a batched product that copies the vocabulary matrix
         once per row.
         """
-        logits: Tensor = self.layer(hidden).float()
+        return self._finish(self.layer(hidden).float())
+
+    def blocks(self, hidden: Tensor) -> Iterator[Tensor]:
+        """Logits of `hidden` (rows, hidden) a few rows at a time, in order; each block is overwritten by the next.
+
+        The vocabulary matrix is read once for many rows, and no memory is asked for anew: a block of this size would
+        be given back to the system and cleared by it every time, which costs as much as a fifth of the product.
+        """
+        size = self.layer.weight.element_size()
+        step = min(len(hidden), max(1, _PROJECTED_BYTES // (size * self.vocabulary)))
+        few = step if self.device.type != "cpu" else min(step, max(1, _BLOCK_BYTES // (4 * self.vocabulary)))
+        exact = self._room("exact", few, torch.float32)
+        for start in range(0, len(hidden), step):
+            logits = self._project(hidden[start : start + step])
+            for some in logits.split(few):
+                yield self._finish(exact[: len(some)].copy_(some))
+
+    def _project(self, hidden: Tensor) -> Tensor:
+        """Logits in the model's own precision, in memory that is used again."""
+        layer = self.layer
+        if type(layer) is not torch.nn.Linear or layer.bias is not None or hidden.dtype != layer.weight.dtype:
+            return cast(Tensor, layer(hidden))
+        out = self._room("projected", len(hidden), hidden.dtype)
+        return torch.mm(hidden, layer.weight.t(), out=out)
+
+    def _room(self, name: str, rows: int, dtype: torch.dtype) -> Tensor:
+        room = self._rooms.get(name)
+        if room is None or len(room) < rows:
+            room = self._rooms[name] = torch.empty(rows, self.vocabulary, dtype=dtype, device=self.device)
+        return room[:rows]
+
+    def _finish(self, logits: Tensor) -> Tensor:
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap is not None:
