@@ -233,6 +233,25 @@ def score(
 
 
 @app.command()
+def questions(
+    source: Annotated[str, typer.Argument(metavar="PATH", help="atlas, a file, a folder, or a hub id")],
+    overrides: Overrides = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--form", help="rows, mmlu, arc, triviaqa or opentriviaqa; seen from the data if not given"),
+    ] = None,
+    split: SplitOption = None,
+    json: Json = False,
+) -> None:
+    """Show what is understood of a question set: its form, counts, examples, and what is left out and why."""
+    from rait.questions.overview import format_overview, overview
+
+    recipe = _recipe(overrides, questions=source, split=split, form=form)
+    found = overview(recipe.questions, recipe.prompt.refusal)
+    _done(json, found, format_overview(found))
+
+
+@app.command()
 def recipes(json: Json = False) -> None:
     """List the recipes that come with rait."""
     from rait.recipe import bundled_recipes
@@ -312,11 +331,17 @@ def _recipe(
     model: str | None = None,
     questions: str | None = None,
     split: str | None = None,
+    form: str | None = None,
 ) -> "Recipe":
     """The settings of a single command: the defaults, the command's options, and the overrides."""
     from rait.recipe import load_settings
 
-    options = {"model.source": model, "questions.source": questions, "questions.split": split}
+    options = {
+        "model.source": model,
+        "questions.source": questions,
+        "questions.split": split,
+        "questions.form": form,
+    }
     return load_settings({key: value for key, value in options.items() if value is not None}, overrides or [])
 
 

@@ -13,13 +13,14 @@ import pyarrow as pa
 from rait.construction import construct, summarise
 from rait.errors import InputError, RecipeError
 from rait.knowledge.flow import flows
-from rait.manifest import Say, fingerprint_of
+from rait.manifest import Say, fingerprint_of, fingerprint_of_all
 from rait.models.loading import fingerprint, load, load_tokenizer
 from rait.recipe import Recipe, Tuning
-from rait.records import Decision, Example, KnowledgeState, Question, Verdict
+from rait.records import Decision, Example, KnowledgeFlow, KnowledgeState, Question, Verdict
 from rait.stages import (
     Models,
     answer_all,
+    bare_states,
     fine_tune_into,
     load_set,
     plain,
@@ -38,7 +39,10 @@ FORMS = ("rait", "trl")  # of a file of examples
 
 
 def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> list[KnowledgeState]:
-    """Query the recipe's questions and write their states to `out`; goes on from shards beside it."""
+    """Query the recipe's questions and write their states to `out`; goes on from shards beside it.
+
+    The states returned lack their responses.
+    """
     check_target(out)
     questions = load_set(recipe.questions, recipe.seed)
     shots, pool = split_shots(questions, recipe)
@@ -51,29 +55,36 @@ def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> 
     key = {
         "model": loaded.fingerprint,
         "adapter": fingerprint(adapter) if adapter else None,
-        "questions": [plain(question) for question in questions],
+        "questions": fingerprint_of_all(map(plain, questions)),
         "prompt": recipe.prompt.model_dump(),
         "probe": recipe.probe.model_dump(),
         "seed": recipe.seed,
     }
     shards = out.with_name(f".{out.name}.{fingerprint_of(key)[:12]}.shards")
     states = probe_in_shards(
-        loaded, pool, shots, recipe.prompt, recipe.probe, seed=recipe.seed, shards=shards, what="probe"
+        loaded, pool, len(pool), shots, recipe.prompt, recipe.probe, seed=recipe.seed, shards=shards, what="probe"
     )
     write_records(out, states, KnowledgeState)
     shutil.rmtree(shards, ignore_errors=True)
-    return states
+    return list(bare_states(out))
 
 
 def rehearse_to_folder(recipe: Recipe, states: Path, folder: Path, say: Say) -> int:
     """Select and fine-tune for rehearsal; the number of examples."""
-    known = read_records(states, KnowledgeState)
     models = Models(recipe, say)
-    chosen, note = rehearsal_examples(models.load(None), known, recipe)
+    chosen, note = rehearsal_examples(models.tokenizer(), states, recipe)
     say(note)
     write_records(folder / "examples.jsonl", chosen, Example)
     _tune_alone(models, recipe, chosen, recipe.rehearsal.tuning, folder, "rehearse")
     return len(chosen)
+
+
+def flow_to_file(initial: Path, rehearsed: Path, out: Path) -> list[KnowledgeFlow]:
+    """Join the states of two files and write the flow to `out`."""
+    check_target(out)
+    made = flows(bare_states(initial), bare_states(rehearsed))
+    write_records(out, made, KnowledgeFlow)
+    return made
 
 
 def construct_to_file(
@@ -94,8 +105,8 @@ def construct_to_file(
     if form not in FORMS:
         raise RecipeError(f"unknown format {form!r}; known: {', '.join(FORMS)}")
     check_target(out)
-    states = read_records(initial, KnowledgeState)
-    flow = flows(states, read_records(rehearsed, KnowledgeState)) if rehearsed else None
+    states = list(bare_states(initial))
+    flow = flows(states, bare_states(rehearsed)) if rehearsed else None
     selection = construct(strategy, states, flow, seeded(recipe))
     tokenizer = load_tokenizer(recipe.model) if with_model else None
     made = tuning_examples(tokenizer, states, selection.decisions, recipe.prompt)

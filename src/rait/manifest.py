@@ -16,7 +16,7 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import file_digest, sha256
@@ -142,7 +142,20 @@ def locked(folder: Path) -> Iterator[None]:
 
 def fingerprint_of(value: Any) -> str:
     """A hash of plain data, the same in every process."""
-    return sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
+    return sha256(_canonical(value)).hexdigest()
+
+
+def fingerprint_of_all(values: Iterable[Any]) -> str:
+    """What `fingerprint_of` gives for the list of `values`, which are taken one by one."""
+    digest = sha256(b"[")
+    for place, value in enumerate(values):
+        digest.update((b", " if place else b"") + _canonical(value))
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()
 
 
 def _digest(path: Path) -> str:

@@ -23,7 +23,7 @@ from rait.construction import construct, find_strategy, summarise
 from rait.errors import InputError
 from rait.evaluation.metrics import evaluate, to_json
 from rait.knowledge.flow import flows
-from rait.manifest import Book, Say, fingerprint_of, locked
+from rait.manifest import Book, Say, fingerprint_of, fingerprint_of_all, locked
 from rait.progress import say
 from rait.prompting import uses_chat
 from rait.recipe import Prompt, Recipe
@@ -31,6 +31,7 @@ from rait.records import Decision, Example, KnowledgeFlow, KnowledgeState, Quest
 from rait.stages import (
     Models,
     answer_all,
+    bare_states,
     fine_tune_into,
     load_set,
     plain,
@@ -40,7 +41,7 @@ from rait.stages import (
     split_shots,
     tuning_examples,
 )
-from rait.tables import read_records, write_json, write_records
+from rait.tables import count_rows, iter_records, read_records, write_json, write_records
 
 BASELINES = {"init_basic": False, "init_refuse": True}  # name -> whether the prompt invites a refusal
 
@@ -95,7 +96,7 @@ def _questions(recipe: Recipe, book: Book) -> tuple[Path, list[Question], dict[s
     for name, questions in sets.items():
         if not questions:
             raise InputError(f"the question set {name!r} is empty after leaving out {len(shots)} worked examples")
-    key = {name: fingerprint_of([plain(question) for question in questions]) for name, questions in sets.items()}
+    key = {name: fingerprint_of_all(map(plain, questions)) for name, questions in sets.items()}
     with book.step(
         "questions", key | {"shots": [plain(shot) for shot in shots]}, [*files.values(), shots_file]
     ) as todo:
@@ -132,7 +133,8 @@ def _probe(
             loaded = models.load(adapter)
             states = probe_in_shards(
                 loaded,
-                read_records(pool, Question),
+                iter_records(pool, Question),
+                count_rows(pool),
                 shots,
                 recipe.prompt,
                 recipe.probe,
@@ -159,8 +161,7 @@ def _rehearse(recipe: Recipe, book: Book, models: Models, initial: Path) -> Path
     }
     with book.step("rehearsal", key, outputs) as todo:
         if todo:
-            loaded = models.load(None)
-            chosen, note = rehearsal_examples(loaded, read_records(initial, KnowledgeState), recipe)
+            chosen, note = rehearsal_examples(models.tokenizer(), initial, recipe)
             book.note(note)
             write_records(outputs[0], chosen, Example)
             fine_tune_into(models, chosen, recipe.rehearsal.tuning, folder, key, seed=recipe.seed, what="rehearse")
@@ -172,8 +173,7 @@ def _flow(book: Book, initial: Path, rehearsed: Path) -> Path:
     out = book.folder / "knowledge/flow.parquet"
     with book.step("knowledge/flow", {"of": [book.digest(initial), book.digest(rehearsed)]}, [out]) as todo:
         if todo:
-            made = flows(read_records(initial, KnowledgeState), read_records(rehearsed, KnowledgeState))
-            write_records(out, made, KnowledgeFlow)
+            write_records(out, flows(bare_states(initial), bare_states(rehearsed)), KnowledgeFlow)
     return out
 
 
@@ -192,8 +192,8 @@ def _construct(recipe: Recipe, book: Book, models: Models, strategy: str, initia
     }
     with book.step(f"{strategy}/construction", key, outputs) as todo:
         if todo:
-            states = read_records(initial, KnowledgeState)
-            selection = construct(strategy, states, read_records(flow, KnowledgeFlow) if flow else None, settings)
+            states = list(bare_states(initial))
+            selection = construct(strategy, states, iter_records(flow, KnowledgeFlow) if flow else None, settings)
             for note in selection.notes:
                 book.note(note)
             write_records(outputs[0], selection.decisions, Decision)

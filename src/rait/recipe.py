@@ -4,7 +4,7 @@
 
 YAML in, dotted overrides on top. Every key is checked, all problems are reported at once, and an unknown key names the
 nearest one that exists. What a recipe does not state has its default; a recipe that states `tests` has those test sets
-alone. The settings classes below are also what the stages take when they are called from Python.
+alone. What the keys mean stands in `rait.settings`.
 """
 
 import difflib
@@ -12,16 +12,41 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ValidationError
 
 from rait.errors import RecipeError
+from rait.settings import (
+    TESTS,
+    Construction,
+    Evaluation,
+    Model,
+    Probe,
+    Prompt,
+    Questions,
+    Recipe,
+    Rehearsal,
+    Tuning,
+)
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+__all__ = [
+    "Construction",
+    "Evaluation",
+    "Model",
+    "Probe",
+    "Prompt",
+    "Questions",
+    "Recipe",
+    "Rehearsal",
+    "Tuning",
+    "bundled_recipes",
+    "check_recipe",
+    "dump_recipe",
+    "load_recipe",
+    "load_settings",
+]
 
 # Pydantic's messages that speak of Python.
 _PLAIN = {
@@ -33,179 +58,6 @@ _PLAIN = {
 }
 
 _FOLDER = resources.files("rait") / "recipes"
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-class Model(_Settings):
-    """Which model is taught."""
-
-    source: str = Field(
-        default="gemma-3-270m", description="hub id, local folder, .gguf file, or gemma-3-270m (bundled)"
-    )
-    revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="auto: as the weights are stored"
-    )
-
-
-class Questions(_Settings):
-    """Where questions come from."""
-
-    source: str = Field(
-        default="atlas", description="atlas (embedded), a file (.jsonl .json .csv .tsv .parquet) or a hub id"
-    )
-    split: str = Field(default="train", description="split of atlas or of a hub set; a file has none")
-    limit: Count | None = Field(default=None, description="take this many, drawn by the seed; none takes all")
-
-
-class Prompt(_Settings):
-    """How a question is put. One wording serves probe, tuning and evaluation."""
-
-    style: Literal["auto", "plain", "chat"] = Field(
-        default="auto", description="auto: chat where the tokenizer has a template"
-    )
-    shots: Annotated[int, Field(ge=0)] = Field(
-        default=3, description="worked examples before the question when the model is probed"
-    )
-    instruction: str = Field(
-        default="Answer the question as briefly as possible.", description="first line of every prompt"
-    )
-    refusal: str = Field(
-        default="I don't know", min_length=1, description="the answer that is taught for what is not known"
-    )
-    refusal_instruction: str = Field(
-        default="If you don't know the answer, reply \"I don't know\".",
-        description="added in tuning, for tuned models, and for Init-Refuse",
-    )
-
-
-class Probe(_Settings):
-    """Knowledge state query (paper section 3.1)."""
-
-    samples: Annotated[int, Field(ge=2)] = Field(default=10, description="answers drawn per question, N")
-    temperature: Annotated[float, Field(gt=0)] = Field(default=1.0, description="of the full distribution")
-    max_new_tokens: Count = Field(default=50, description="an answer's length at most; it ends at its first line break")
-    embedder: str = Field(default="sentence-transformers/all-MiniLM-L6-v2", description="sentence model for certainty")
-    shard: Count = Field(default=512, description="questions saved at a time; an interruption costs one shard")
-
-
-class Tuning(_Settings):
-    """Fine-tuning, of the rehearsed and of the refusal-aware model alike. The defaults suit a small adapter."""
-
-    method: Literal["lora", "full"] = Field(default="lora", description="low-rank adapter, or every weight")
-    epochs: Annotated[float, Field(gt=0)] = Field(default=3.0, description="passes over the examples")
-    batch_size: Count = Field(default=16, description="examples per optimiser step")
-    micro_batch_size: Count | None = Field(default=None, description="examples per forward pass; none: the whole batch")
-    learning_rate: Annotated[float, Field(gt=0)] = Field(default=2e-4, description="peak learning rate")
-    schedule: Literal["cosine", "linear", "constant"] = Field(default="cosine", description="after the warm-up")
-    warmup: Share = Field(default=0.03, description="share of the steps in which the learning rate rises")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(default=0.0, description="AdamW weight decay")
-    max_grad_norm: Annotated[float, Field(gt=0)] = Field(default=1.0, description="gradient clipping")
-    max_length: Count = Field(default=2048, description="tokens of prompt and answer; longer examples are an error")
-    lora_rank: Count = Field(default=32, description="LoRA r")
-    lora_alpha: Count = Field(default=64, description="LoRA alpha")
-    lora_dropout: Share = Field(default=0.0, description="LoRA dropout")
-    lora_targets: str | tuple[str, ...] = Field(default="all-linear", description="layers that get an adapter")
-
-
-class Rehearsal(_Settings):
-    """Which questions the model is rehearsed on (paper section 3.1), and how."""
-
-    rule: Literal["threshold", "top"] = Field(
-        default="threshold", description="threshold: at random from those above both bounds; top: the highest"
-    )
-    correctness: Share = Field(default=0.995, description="lowest correctness, for rule threshold")
-    certainty: Annotated[float, Field(ge=-1, le=1)] = Field(
-        default=0.995, description="lowest certainty, for rule threshold"
-    )
-    size: Count = Field(default=1000, description="questions at most")
-    tuning: Tuning = Tuning()
-
-
-class Construction(_Settings):
-    """Which questions become which training examples (paper Algorithm 1)."""
-
-    threshold: Share = Field(default=0.5, description="tau_mu: known from this correctness on")
-    dead_band: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        default=0.0, description="questions nearer to the threshold than this are dropped (released code: 0.01)"
-    )
-    flow_rule: Literal["negative", "non_positive"] = Field(
-        default="negative", description="idk needs correctness flow < 0 (paper), or <= 0 (released MCQA code)"
-    )
-    vanilla: Annotated[int, Field(ge=0)] = Field(default=8000, description="N_van, questions that keep their answer")
-    idk: Annotated[int, Field(ge=0)] = Field(default=2000, description="N_idk, questions relabelled as refused")
-    shortage: Literal["fail", "shrink"] = Field(
-        default="fail", description="too few questions: stop, or take what there is in the ratio asked for"
-    )
-    seed: int | None = Field(default=None, description="of random draws; none: the recipe's")
-
-    @model_validator(mode="after")
-    def _something_wanted(self) -> Self:
-        if self.vanilla + self.idk == 0:
-            raise ValueError("vanilla and idk must not both be 0")
-        return self
-
-
-class Evaluation(_Settings):
-    """Greedy answers to test questions."""
-
-    max_new_tokens: Count = Field(default=50, description="an answer's length at most")
-    resamples: Annotated[int, Field(ge=100)] = Field(
-        default=2000, description="bootstrap resamples behind every interval"
-    )
-
-
-_TESTS = {"id": Questions(split="test"), "ood": Questions(split="ood")}
-
-
-class Recipe(_Settings):
-    """A whole run."""
-
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="of everything that is drawn at random")
-    model: Model = Model()
-    questions: Questions = Questions()
-    tests: dict[Name, Questions] = Field(
-        default=_TESTS,
-        min_length=1,
-        description="test sets by name; id and ood keep their split where only other keys are given",
-    )
-    prompt: Prompt = Prompt()
-    probe: Probe = Probe()
-    rehearsal: Rehearsal = Rehearsal()
-    construction: Construction = Construction()
-    strategies: tuple[Name, ...] = Field(default=("cor_rait", "craft"), min_length=1, description="methods to compare")
-    tuning: Tuning = Tuning()
-    evaluation: Evaluation = Evaluation()
-
-    @field_validator("tests", mode="before")
-    @classmethod
-    def _complete(cls, tests: Any) -> Any:
-        """Give a test set with the name of a default one that one's keys where it does not state them."""
-        if not isinstance(tests, dict):
-            return tests
-        return {
-            name: _TESTS[name].model_dump() | stated if name in _TESTS and isinstance(stated, dict) else stated
-            for name, stated in tests.items()
-        }
-
-    @field_validator("tests")
-    @classmethod
-    def _not_a_name_of_ours(cls, tests: dict[str, Questions]) -> dict[str, Questions]:
-        for name in tests.keys() & {"train", "shots", "construction", "tuning", "metrics"}:
-            raise ValueError(f"a test set must not be named {name}, which is taken in the run folder")
-        return tests
-
-    @field_validator("strategies")
-    @classmethod
-    def _each_once(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(strategies)) < len(strategies):
-            raise ValueError("a strategy is named twice")
-        for name in set(strategies) & {"questions", "knowledge", "rehearsal", "init_basic", "init_refuse"}:
-            raise ValueError(f"a strategy must not be named {name}, which is taken in the run folder")
-        return strategies
 
 
 def load_recipe(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Recipe:
@@ -296,7 +148,7 @@ def _repeated(node: yaml.Node | None) -> Iterator[str]:
 def _build(data: Mapping[str, Any], overrides: Sequence[str], where: str) -> Recipe:
     """`data` with `overrides` on top as a recipe; raise `RecipeError` with every problem of both."""
     # The names of the default test sets, so that an override of one of them does not remove the others.
-    tree: dict[str, Any] = {"tests": {name: {} for name in _TESTS}, **data}
+    tree: dict[str, Any] = {"tests": {name: {} for name in TESTS}, **data}
     problems = [problem for override in overrides if (problem := _apply(tree, override))]
     try:
         recipe = Recipe.model_validate(tree)

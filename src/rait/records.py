@@ -30,15 +30,19 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """An open-ended question and every answer that is accepted as right.
+    """A question and every answer that is accepted as right.
 
-    The first of `answers` is the preferred spelling. `category` groups questions in tables (a relation, a subject).
+    The first of `answers` is the preferred spelling. `category` groups questions in tables (a relation, a subject). A
+    multiple-choice question has 2 to 10 `options`, their texts in order; `target` is the index of the right one, and
+    `answers` is that option alone. An open-ended question has neither.
     """
 
     id: str
     question: str
     answers: tuple[str, ...]
     category: str = ""
+    options: tuple[str, ...] = ()
+    target: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

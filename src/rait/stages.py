@@ -4,8 +4,9 @@
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from rait.prompting import choose_shots, completion, renderer
 from rait.questions import load_questions
 from rait.recipe import Construction, Probe, Prompt, Questions, Recipe, Tuning
 from rait.records import Decision, Example, KnowledgeState, Question, Role, Verdict
-from rait.tables import atomic, read_records, write_json, write_records
+from rait.tables import atomic, batched, iter_records, write_json, write_records
 
 if TYPE_CHECKING:
     from rait.tuning.sft import TuningResult
@@ -84,7 +85,8 @@ def split_shots(questions: Sequence[Question], recipe: Recipe) -> tuple[list[Que
 
 def probe_in_shards(
     loaded: LoadedModel,
-    questions: Sequence[Question],
+    questions: Iterable[Question],
+    total: int,
     shots: Sequence[Question],
     prompt: Prompt,
     probe: Probe,
@@ -92,44 +94,57 @@ def probe_in_shards(
     seed: int,
     shards: Path,
     what: str,
-) -> list[KnowledgeState]:
-    """Query the knowledge state of `questions`, saving a file in `shards` every `probe.shard` of them.
+) -> Iterator[KnowledgeState]:
+    """Query the knowledge state of all `questions`, `total` in number, saving a file in `shards` every `probe.shard`.
 
-    Files that are there already are read, not made again; the caller removes the folder when all is safe elsewhere.
+    Files that are there already are not made again; the questions of the others are asked as one stream, which keeps
+    the machine busy from the first to the last. When all are there, the states are read from them as they are asked
+    for, in the order of the questions: a few shards are held at a time. The caller removes the folder when all is safe
+    elsewhere.
     """
     from rait.models.embedding import load_embedder
 
-    embed = load_embedder(probe.embedder)
-    render = renderer(loaded.tokenizer, prompt, shots=shots)
-    states: list[KnowledgeState] = []
-    with progress(what, len(questions), "question") as advance:
-        for start in range(0, len(questions), probe.shard):
-            some = questions[start : start + probe.shard]
-            path = shards / f"{start:09d}.parquet"
-            if path.exists():
-                part = read_records(path, KnowledgeState)
-                advance(len(part))
-            else:
-                part = query(loaded, some, render, probe, embed, seed=seed, advance=advance)
-                write_records(path, part)
-            states += part
-    return states
+    paths = [shards / f"{start:09d}.parquet" for start in range(0, total, probe.shard)]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        embed = load_embedder(probe.embedder)
+        render = renderer(loaded.tokenizer, prompt, shots=shots)
+        with progress(what, total, "question") as advance:
+
+            def unasked() -> Iterator[Question]:
+                wanted = set(missing)
+                for path, part in zip(paths, batched(questions, probe.shard), strict=True):
+                    if path in wanted:
+                        yield from part
+                    else:
+                        advance(len(part))
+
+            states = query(loaded, unasked(), render, probe, embed, seed=seed, advance=advance)
+            # Only the last of all shards may be smaller than the others, so each fills the file of its questions.
+            for path, part in zip(missing, batched(states, probe.shard), strict=True):
+                write_records(path, part, KnowledgeState)
+    return chain.from_iterable(iter_records(path, KnowledgeState) for path in paths)
 
 
-def rehearsal_examples(
-    loaded: LoadedModel, states: Sequence[KnowledgeState], recipe: Recipe
-) -> tuple[list[Example], str]:
+def bare_states(states: Path) -> Iterator[KnowledgeState]:
+    """The states of a file without their responses, which take most of the room and which few stages look at."""
+    return iter_records(states, KnowledgeState, without=("responses",))
+
+
+def rehearsal_examples(tokenizer: Any, states: Path, recipe: Recipe) -> tuple[list[Example], str]:
     """The rehearsal set, each question with the model's own most frequent correct answer, and a note."""
-    chosen = select(states, recipe.rehearsal, recipe.seed)
-    render = renderer(loaded.tokenizer, recipe.prompt)
+    chosen = select(list(bare_states(states)), recipe.rehearsal, recipe.seed)
+    ids = [state.id for state in chosen.states]
+    whole = {state.id: state for state in iter_records(states, KnowledgeState, only=ids)}
+    render = renderer(tokenizer, recipe.prompt)
     made = [
         Example(
-            id=state.id,
-            prompt=render(state.question),
-            completion=completion(loaded.tokenizer, recipe.prompt, target(state)),
+            id=id,
+            prompt=render(whole[id].question),
+            completion=completion(tokenizer, recipe.prompt, target(whole[id])),
             role=Role.VANILLA,
         )
-        for state in chosen.states
+        for id in ids
     ]
     return made, chosen.note
 

@@ -138,7 +138,7 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_decisions(recipe_file, fini
     from rait.tuning import sft
 
     folder = tmp_path / "run"
-    real_query, real_loss, real_answer = stages.query, sft.answer_loss, stages.answer
+    real_write, real_loss, real_answer = stages.write_records, sft.answer_loss, stages.answer
 
     def failing(function, after):
         calls = iter(range(10_000))
@@ -150,9 +150,8 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_decisions(recipe_file, fini
 
         return wrapped
 
-    calls = []
     for patch in (
-        lambda: monkeypatch.setattr(stages, "query", failing(real_query, 2)),
+        lambda: monkeypatch.setattr(stages, "write_records", failing(real_write, 2)),
         lambda: monkeypatch.setattr(sft, "answer_loss", failing(real_loss, 45)),
         lambda: monkeypatch.setattr(stages, "answer", failing(real_answer, 2)),
     ):
@@ -160,7 +159,6 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_decisions(recipe_file, fini
         with pytest.raises(KeyboardInterrupt):
             run(load_recipe(recipe_file), folder)
         monkeypatch.undo()
-    monkeypatch.setattr(stages, "query", lambda *a, **k: calls.append(1) or real_query(*a, **k))
     results = run(load_recipe(recipe_file), folder)
     whole, expected = finished
     for name in ("knowledge/initial", "knowledge/rehearsed", "craft/decisions", "cor_rait/decisions"):

@@ -174,6 +174,10 @@ def test_flows_of_further_questions_are_ignored():
     assert construct("craft", STATES, [further, *FLOWS], FOUR_TO_TWO) == construct("craft", STATES, FLOWS, FOUR_TO_TWO)
 
 
+def test_flows_may_come_one_by_one():
+    assert construct("craft", STATES, iter(FLOWS), FOUR_TO_TWO) == construct("craft", STATES, FLOWS, FOUR_TO_TWO)
+
+
 @pytest.mark.parametrize(
     "changes", [{"correctness_before": 0.7}, {"correctness_after": float("nan")}, {"correctness_after": 1.2}]
 )

@@ -26,6 +26,12 @@ def test_flow_is_the_rehearsed_state_minus_the_initial_one():
     assert [flow.certainty_flow for flow in found] == pytest.approx([-0.1, 0.2])
 
 
+def test_states_may_come_one_by_one():
+    initial, rehearsed = ([make_state(id, mu) for id, mu in rows] for rows in ((("a", 0.2),), (("a", 0.5),)))
+
+    assert flows(iter(initial), iter(rehearsed)) == flows(initial, rehearsed)
+
+
 def test_questions_missing_on_either_side_are_counted_and_named():
     states = [make_state(id, 0.5) for id in "abcdef"]
 

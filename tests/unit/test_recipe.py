@@ -76,7 +76,7 @@ def test_the_embedded_default():
     recipe = load_recipe()
 
     assert recipe == load_recipe("default")
-    assert (recipe.questions.limit, recipe.rehearsal.size) == (2000, 200)
+    assert (recipe.questions.limit, recipe.rehearsal.size) == (3500, 200)
     assert (recipe.construction.vanilla, recipe.construction.idk) == (400, 100)
     assert recipe.tests == {"id": Questions(split="test", limit=400), "ood": Questions(split="ood", limit=400)}
     assert (recipe.probe.max_new_tokens, recipe.evaluation.max_new_tokens) == (16, 16)
@@ -208,7 +208,7 @@ NOT_WHOLE = "should be a valid integer, unable to parse string as an integer"
         ("prompt: {refusal: No}", "prompt.refusal", f"{NOT_TEXT}, found False"),
         ("model: gpt2", "model", "should have keys (source, revision, dtype), found 'gpt2'"),
         ("model:", "model", "should have keys (source, revision, dtype), found None"),
-        ("tests: {id: 5}", "tests.id", "should have keys (source, split, limit), found 5"),
+        ("tests: {id: 5}", "tests.id", f"should have keys ({', '.join(Questions.model_fields)}), found 5"),
         ("tests: [id]", "tests", "should be names with keys, found ['id']"),
         ("tests: {}", "tests", "should not be empty, found {}"),
         ("tests: {a b: {}}", "tests.a b", "should be a name of letters, digits, - and _, found 'a b'"),

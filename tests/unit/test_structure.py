@@ -19,14 +19,14 @@ LAYERS = [
     {"stages"},
     {"knowledge", "construction", "tuning", "evaluation"},
     {"questions", "models", "prompting", "judging", "progress", "tables", "manifest"},
-    {"recipe", "seeding"},
+    {"recipe", "settings", "seeding", "columns"},
     {"records", "errors"},
 ]
 STAGES = LAYERS[3]
 DEPTH = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "sentence_transformers", "pandas"}
-HEAVY_FILES = {"models/tree.py", "models/sampler.py"}
+HEAVY_FILES = {"models/tree.py", "models/sampler.py", "models/scoring.py"}
 HEAVY_FOLDER = "tuning/"
 
 

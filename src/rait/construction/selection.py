@@ -9,7 +9,7 @@ shrunk to (never repetition), and every question, dropped ones too, gets a `Deci
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rait.construction.strategies import Plan, Queue, Strategy, all_strategies, find_strategy
@@ -28,13 +28,13 @@ class Selection:
 
 
 def construct(
-    name: str, states: Sequence[KnowledgeState], flows: Sequence[KnowledgeFlow] | None, settings: Construction
+    name: str, states: Sequence[KnowledgeState], flows: Iterable[KnowledgeFlow] | None, settings: Construction
 ) -> Selection:
     """Decide about every question of `states`, the initial knowledge states, with the strategy `name`.
 
-    `flows` may be None, and is not read, where the strategy does not need it; flows of further questions are ignored.
-    The order of the input changes no decision. Raises `RecipeError` for an unknown strategy, `InputError` for states or
-    flows that cannot be used, `ShortageError` when there are too few candidates.
+    Responses may be left out. `flows` may be None, and is not read, where the strategy does not need it; flows of
+    further questions are ignored. The order of the input changes no decision. Raises `RecipeError` for an unknown
+    strategy, `InputError` for states or flows that cannot be used, `ShortageError` when there are too few candidates.
     """
     chosen = find_strategy(name)
     _check_unique([state.id for state in states], "states")
@@ -157,7 +157,7 @@ def _check_unique(ids: Sequence[str], what: str) -> None:
 
 
 def _flows_by_id(
-    chosen: Strategy, states: Sequence[KnowledgeState], flows: Sequence[KnowledgeFlow] | None
+    chosen: Strategy, states: Sequence[KnowledgeState], flows: Iterable[KnowledgeFlow] | None
 ) -> dict[str, KnowledgeFlow]:
     if flows is None:
         without = ", ".join(entry.name for entry in all_strategies() if not entry.needs_flow)
@@ -165,6 +165,7 @@ def _flows_by_id(
             f"{chosen.name} needs the knowledge flow; give the rehearsed states too, or choose a strategy that does "
             f"without ({without})"
         )
+    flows = list(flows)
     _check_unique([flow.id for flow in flows], "flows")
     flow_of = {flow.id: flow for flow in flows}
     missing = [state.id for state in states if state.id not in flow_of]

@@ -11,7 +11,7 @@ LLaMA3-8B's questions with mu < 0.5 on MMLU, 69 % rise.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,28 +19,28 @@ from rait.errors import InputError, some
 from rait.records import KnowledgeFlow, KnowledgeState
 
 
-def flows(initial: Sequence[KnowledgeState], rehearsed: Sequence[KnowledgeState]) -> list[KnowledgeFlow]:
+def flows(initial: Iterable[KnowledgeState], rehearsed: Iterable[KnowledgeState]) -> list[KnowledgeFlow]:
     """Join the states of the two models by question id, in the order of `initial`.
 
-    Raises `InputError` where a question is missing on either side or stands there twice.
+    Each is gone through once, and of its states the numbers alone are kept. Raises `InputError` where a question is
+    missing on either side or stands there twice.
     """
-    for states, which in ((initial, "initial"), (rehearsed, "rehearsed")):
-        repeated = [id for id, count in Counter(state.id for state in states).items() if count > 1]
+    before, repeated_before = _numbers(initial)
+    after, repeated_after = _numbers(rehearsed)
+    for repeated, which in ((repeated_before, "initial"), (repeated_after, "rehearsed")):
         _refuse(repeated, f"stand in the {which} states more than once", "keep one of each")
-    after = {state.id: state for state in rehearsed}
-    known = {state.id for state in initial}
     remedy = "query both models on the same questions"
-    _refuse([state.id for state in initial if state.id not in after], "have no rehearsed state", remedy)
-    _refuse([state.id for state in rehearsed if state.id not in known], "have no initial state", remedy)
+    _refuse([id for id in before if id not in after], "have no rehearsed state", remedy)
+    _refuse([id for id in after if id not in before], "have no initial state", remedy)
     return [
         KnowledgeFlow(
-            id=state.id,
-            correctness_before=state.correctness,
-            correctness_after=after[state.id].correctness,
-            certainty_before=state.certainty,
-            certainty_after=after[state.id].certainty,
+            id=id,
+            correctness_before=correctness,
+            correctness_after=after[id][0],
+            certainty_before=certainty,
+            certainty_after=after[id][1],
         )
-        for state in initial
+        for id, (correctness, certainty) in before.items()
     ]
 
 
@@ -80,6 +80,17 @@ def by_band(changes: Sequence[KnowledgeFlow], edges: Sequence[float] = (0.0, 0.5
         FlowBand(low=low, high=high, rising=counts[i, 1], staying=counts[i, 0], falling=counts[i, -1])
         for i, (low, high) in enumerate(pairwise(edges))
     ]
+
+
+def _numbers(states: Iterable[KnowledgeState]) -> tuple[dict[str, tuple[float, float]], list[str]]:
+    """Correctness and certainty by question id, and the ids that come again."""
+    numbers: dict[str, tuple[float, float]] = {}
+    repeated: dict[str, None] = {}
+    for state in states:
+        if state.id in numbers:
+            repeated[state.id] = None
+        numbers[state.id] = (state.correctness, state.certainty)
+    return numbers, list(repeated)
 
 
 def _refuse(ids: Sequence[str], fault: str, remedy: str) -> None:

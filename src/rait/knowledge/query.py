@@ -1,12 +1,13 @@
 """Knowledge state query: ask a model every question N times, match its answers, measure their agreement.
 
-    states = query(loaded, questions, render, Probe(), load_embedder(), seed=0)
+    states = list(query(loaded, questions, render, Probe(), load_embedder(), seed=0))
 
 mu is the share of the N answers that match an accepted answer; sigma the mean cosine similarity of the answers'
 sentence embeddings (CRaFT, arXiv 2410.06913v2, section 3.1; N = 10, temperature 1, full distribution).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import tee
 
 from rait.judging import match
 from rait.knowledge.certainty import certainties, distinct_texts
@@ -17,33 +18,51 @@ from rait.recipe import Probe
 from rait.records import Answer, KnowledgeState, Question
 from rait.seeding import seed_for
 
+_TOGETHER = 256  # questions whose answers are embedded together
 _DECIMALS = 6  # of certainty: equal texts must tie, whatever the embedder's batch made of their last digits
 
 
 def query(
     loaded: LoadedModel,
-    questions: Sequence[Question],
+    questions: Iterable[Question],
     render: Render,
     probe: Probe,
     embed: Embed,
     *,
     seed: int,
     advance: Callable[[int], None] = lambda _: None,
-) -> list[KnowledgeState]:
-    """The knowledge state of every question, in the order given; `advance` is told of each question that is done."""
+) -> Iterator[KnowledgeState]:
+    """Yield the knowledge state of every question, in the order given; `advance` is told of each that is answered.
+
+    Questions are read as the work goes on, and what is held does not grow with their number.
+    """
     from rait.models.sampler import Sampling, draw
 
+    prompted, seeded, asked = tee(questions, 3)
+    prompts = (render(question.question) for question in prompted)
+    seeds = (seed_for(seed, "probe", question.id) for question in seeded)
     sampling = Sampling(probe.samples, probe.temperature, probe.max_new_tokens)
-    prompts = [render(question.question) for question in questions]
-    seeds = [seed_for(seed, "probe", question.id) for question in questions]
-    responses: dict[str, tuple[Answer, ...]] = {}
-    for index, counts in draw(loaded.model, loaded.tokenizer, prompts, seeds, sampling):
-        question = questions[index]
-        responses[question.id] = tuple(_answer(text, count, question.answers) for text, count in counts.items())
+    counts: dict[int, dict[str, int]] = {}
+    out = 0  # questions whose states have been yielded
+    for index, counted in draw(loaded.model, loaded.tokenizer, prompts, seeds, sampling):
+        counts[index] = counted
         advance(1)
+        if all(number in counts for number in range(out, out + _TOGETHER)):
+            yield from _states(
+                [(question, counts.pop(out + i)) for i, question in zip(range(_TOGETHER), asked, strict=False)], embed
+            )
+            out += _TOGETHER
+    yield from _states([(question, counts[out + i]) for i, question in enumerate(asked)], embed)
+
+
+def _states(answered: Sequence[tuple[Question, Mapping[str, int]]], embed: Embed) -> Iterator[KnowledgeState]:
+    responses = {
+        question.id: tuple(_answer(text, count, question.answers) for text, count in counts.items())
+        for question, counts in answered
+    }
     rows = distinct_texts(responses)
-    sigma = certainties(responses, rows, embed(list(rows)))
-    return [_state(question, responses[question.id], sigma[question.id]) for question in questions]
+    sigma = certainties(responses, rows, embed(list(rows))) if rows else {}
+    return (_state(question, responses[question.id], sigma[question.id]) for question, _ in answered)
 
 
 def _answer(text: str, count: int, accepted: Sequence[str]) -> Answer:

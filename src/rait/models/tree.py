@@ -148,7 +148,7 @@ class Head:
         exact = self._room("exact", few, torch.float32)
         for start in range(0, len(hidden), step):
             logits = self._project(hidden[start : start + step])
-            for some in logits.split(few):
+            for some in torch.split(logits, few):
                 yield self._finish(exact[: len(some)].copy_(some))
 
     def _project(self, hidden: Tensor) -> Tensor:

@@ -1,284 +1,185 @@
-"""Questions from a file, a Hugging Face dataset or the embedded set, as records.
+"""Questions from a file, a folder, a Hugging Face dataset or the embedded set, as records.
 
     load_questions("atlas", split="test")
     load_questions("questions.csv", limit=500, seed=1)
-    load_questions("org/dataset", split="validation")
+    load_questions("cais/mmlu", name="all", split="test")
+    read_questions(Questions(source="pairs.jsonl", fields={"question": "prompt", "answers": "gold.texts"})).dropped
 
 A source has a column `question`, a column `answers` (a list, or one text) or `answer` or both, and may have `id` and
-`category`; other columns are ignored. In .csv and .tsv files a cell of answers is a JSON list, or alternatives with "|"
-between them. Without an id a question gets a hash of its text. All problems of a source are reported at once, with
-their lines.
+`category`; other columns are ignored, other names are given as `fields`. Multiple-choice questions have `options` (or
+`choices`, or the columns A, B, C ...) and `target` (or `answer`): an index from 0, a letter, or the option's text. In
+.csv and .tsv files a cell of answers or options is a JSON list, or texts with "|" between them. Without an id a
+question gets a hash of its text and options. Published sets are recognised (see `rait.questions.forms`).
+
+All problems of a source are reported at once, with their lines. What is left out without being a mistake of the user's
+is counted by reason. A source is gone through once, and what is held does not grow with it, beyond the questions that
+are returned and their places.
 """
 
-import csv
-import hashlib
-import heapq
-import io
-import json
-import re
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from heapq import heappush, heapreplace
+from operator import itemgetter
 from typing import Any
 
 from rait.errors import InputError
-from rait.questions.atlas import atlas_questions
+from rait.questions.files import Place, where
+from rait.questions.forms import open_source
+from rait.questions.layout import Layout, fields_of, has_column, look_up, to_question
+from rait.questions.openended import needs_options
+from rait.questions.opentriviaqa import Dropped
+from rait.recipe import check_recipe
 from rait.records import Question
-from rait.tables import check_readable, read_rows, report_problems
+from rait.settings import Questions
+from rait.tables import report_problems
 
-# Where an entry stands, and the entry's columns or what is wrong with it.
-Entry = tuple[str, dict[str, Any] | str]
-
-_ANSWER_COLUMNS = ("answer", "answers")
-_COLUMNS = ("id", "question", *_ANSWER_COLUMNS, "category")
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_COLUMNS = ("id", "question", "answer", "answers", "category", "options", "target")
+_PROBLEMS_HELD = 100  # more than are shown; of the others the number is kept
 
 
-def load_questions(source: str, *, split: str = "train", limit: int | None = None, seed: int = 0) -> list[Question]:
-    """Return the questions of `source`: "atlas", a file, a folder in dataset form, or a Hugging Face dataset id.
+@dataclass(slots=True)
+class Understood:
+    """What was made of a source: its form, where the fields were found, how many rows there are, what was left out."""
+
+    form: str = ""
+    fields: dict[str, str] = field(default_factory=dict)
+    rows: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """The questions of a source, of which form it is, how many it has (`limit` aside), and why others are left out."""
+
+    questions: list[Question]
+    form: str
+    count: int
+    dropped: dict[str, int]
+
+
+def load_questions(
+    source: str, *, split: str = "train", limit: int | None = None, seed: int = 0, **settings: Any
+) -> list[Question]:
+    """Return the questions of `source`: "atlas", a file, a folder, or a Hugging Face dataset id.
 
     A file is one split by itself, so `split` does not matter to it. `limit` takes a subset that depends on `seed` and
     the ids alone: not on the order of the source, and a larger limit only adds to it. The order of the source is kept.
-    Raises `InputError` with all problems found.
+    Ids have to differ among the questions that are returned.
+    `settings` are the other keys of `rait.settings.Questions` (name, form, fields ...). Raises `InputError` with all
+    problems found, and `RecipeError` for settings that do not exist.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; it must be 1 or more")
-    questions = atlas_questions(split) if source == "atlas" else _to_questions(source, list(_entries(source, split)))
-    return questions if limit is None else _subset(questions, limit, seed)
+    given = {"source": source, "split": split, "limit": limit, **settings}
+    return read_questions(check_recipe({"questions": given}, "load_questions").questions, seed).questions
 
 
-def _subset(questions: Sequence[Question], limit: int, seed: int) -> list[Question]:
-    def place(question: Question) -> bytes:
-        return hashlib.sha256(f"{seed}/{question.id}".encode()).digest()
-
-    taken = {question.id for question in heapq.nsmallest(limit, questions, key=place)}
-    return [question for question in questions if question.id in taken]
-
-
-def _to_questions(source: str, entries: Sequence[Entry]) -> list[Question]:
-    headline = f"{source} cannot be read as questions"
-    report_problems(_missing_columns(entries), headline)
-    questions, problems = [], []
-    first_seen: dict[str, str] = {}
-    for where, entry in entries:
-        found, wrong = (None, [entry]) if isinstance(entry, str) else _to_question(entry)
-        if found is not None:
-            if found.id in first_seen:
-                same = f"id {found.id!r} was already used" if _given(entry, "id") else "the same question was asked"
-                wrong = [f"{same} at {first_seen[found.id]}; ids must differ"]
-            first_seen.setdefault(found.id, where)
-            questions.append(found)
-        problems += [f"{where}: {what}" for what in wrong]
-    report_problems(problems, headline)
-    return questions
-
-
-def _missing_columns(entries: Sequence[Entry]) -> list[str]:
-    """Return what a source lacks as a whole, so that it is said once and not for every row."""
-    rows = [entry for _, entry in entries if not isinstance(entry, str)]
-    broken = [f"{where}: {entry}" for where, entry in entries if isinstance(entry, str)]
-    if not rows:
-        return broken or ["it holds no rows"]
-    found = list(dict.fromkeys(column for row in rows for column in row))
-    missing = [] if "question" in found else ["question"]
-    if not set(_ANSWER_COLUMNS) & set(found):
-        missing.append("answers")
-    if not missing:
-        return []
-    columns = f"found: {', '.join(found) or 'none'}; known are {', '.join(_COLUMNS)}"
-    return [f"no column {column!r}; {columns}" for column in missing] + broken
-
-
-def _to_question(row: dict[str, Any]) -> tuple[Question | None, list[str]]:
-    """Return the row's question, or None and everything that is wrong with the row."""
-    text, problems = _text(row, "question")
-    answers: list[str] = []
-    for column in _ANSWER_COLUMNS:
-        if _given(row, column):
-            listed, wrong = _answers(row[column], column)
-            answers += listed
-            problems += wrong
-    if not any(_given(row, column) for column in _ANSWER_COLUMNS):
-        problems.append("'answers' is missing; give one answer or more")
-    name = row.get("id")
-    if name is not None and not (type(name) is int or (_is_text(name) and name.strip())):
-        problems.append(f"'id' must be a text or a whole number, found {_shown(name)}")
-    category = row.get("category")
-    if category is not None and not _is_text(category):
-        problems.append(f"'category' must be a text, found {_shown(category)}")
-    if problems:
-        return None, problems
-    identity = _hash(text) if name is None else str(name).strip()
-    distinct = tuple(dict.fromkeys(answers))
-    return Question(id=identity, question=text, answers=distinct, category=(category or "").strip()), []
-
-
-def _text(row: dict[str, Any], column: str) -> tuple[str, list[str]]:
-    value = row.get(column)
-    if value is None:
-        found = ", ".join(name for name in row if _given(row, name)) or "nothing"
-        return "", [f"{column!r} is missing; found: {found}"]
-    if not _is_text(value):
-        return "", [f"{column!r} must be a text, found {_shown(value)}"]
-    return value.strip(), [] if value.strip() else [f"{column!r} is empty"]
-
-
-def _answers(value: Any, column: str) -> tuple[list[str], list[str]]:
-    listed = [value] if isinstance(value, str) else value
-    if not isinstance(listed, list) or not all(map(_is_text, listed)):
-        return [], [f"{column!r} must be a text or a list of texts, found {_shown(value)}"]
-    answers = [answer.strip() for answer in listed]
-    if not answers:
-        return [], [f"{column!r} is empty"]
-    return answers, [] if all(answers) else [f"{column!r} holds an empty answer"]
-
-
-def _is_text(value: Any) -> bool:
-    # Half of a surrogate pair ("\\ud83d" in JSON) is no character: it could be neither hashed nor written to a file.
-    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
-
-
-def _given(row: dict[str, Any] | str, column: str) -> bool:
-    return isinstance(row, dict) and row.get(column) is not None
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _hash(text: str) -> str:
-    normalised = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return hashlib.sha256(normalised.encode()).hexdigest()[:16]
-
-
-def _entries(source: str, split: str) -> Iterator[Entry]:
-    path = Path(source)
-    if reader := _READERS.get(path.suffix):
-        return reader(check_readable(path))
-    if path.is_file():
-        raise InputError(f"{source} is of an unknown kind; questions can be read from {', '.join(_READERS)}")
-    if path.is_dir() or _HUB_ID.fullmatch(source):
-        return _read_dataset(source, split)
-    raise InputError(f"{source} does not exist; give a file, a folder, a Hugging Face dataset id, or atlas")
-
-
-def _read_jsonl(path: Path) -> Iterator[Entry]:
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            yield where, _row(json.loads(line))
-        except UnicodeDecodeError:
-            yield where, "not UTF-8 text"
-        except (ValueError, RecursionError) as error:
-            yield where, f"not JSON ({_reason(error)})"
-
-
-def _read_json(path: Path) -> Iterator[Entry]:
-    text = _decoded(path)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        yield f"{path}:{getattr(error, 'lineno', 1)}", f"not JSON ({_reason(error)})"
-        return
-    if not isinstance(value, list):
-        yield f"{path}:1", f"expected a list of objects, found {type(value).__name__}; one object a line is .jsonl"
-        return
-    decoder, line, end = json.JSONDecoder(), 1, 0
-    start = text.index("[") + 1
-    for item in value:
-        while text[start] in " \t\r\n,":
-            start += 1
-        line += text.count("\n", end, start)
-        yield f"{path}:{line}", _row(item)
-        end, start = start, decoder.raw_decode(text, start)[1]
-
-
-def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Entry]:
-    lines = csv.reader(io.StringIO(_decoded(path), newline=""), delimiter=delimiter, strict=True)
-    header: list[str] = []
-    line = 1
-    try:
-        for cells in lines:
-            where, line = f"{path}:{line}", lines.line_num + 1
-            if not any(cell.strip() for cell in cells):
-                continue
-            if not header:
-                header = [cell.strip() for cell in cells]
-                if len(set(header)) < len(header):
-                    yield where, f"a column is named twice: {', '.join(header)}"
-                    return
-            elif len(cells) != len(header):
-                yield where, f"{len(cells)} cells, but the header has {len(header)}: {', '.join(header)}"
+def read_questions(settings: Questions, seed: int = 0) -> Reading:
+    """Return the questions that a recipe names, and what was left out (reason -> number); see `load_questions`."""
+    understood = Understood()
+    held: dict[str, Place] = {}
+    found = enumerate(iter_questions(settings, understood, held), 1)
+    count, taken = 0, list[tuple[int, int, Question]]()  # a heap, whose first is the question that comes last
+    questions: list[Question] = []
+    for count, (place, question) in found:
+        if settings.limit is None:
+            questions.append(question)
+        else:
+            turn = -int.from_bytes(sha256(f"{seed}/{question.id}".encode()).digest())
+            if len(taken) < settings.limit:
+                heappush(taken, (turn, count, question))
+            elif turn > taken[0][0]:
+                del held[heapreplace(taken, (turn, count, question))[2].id]
             else:
-                yield where, _csv_row(dict(zip(header, cells, strict=True)))
-    except csv.Error as error:
-        yield f"{path}:{line}", f"not {path.suffix[1:]} ({error})"
+                continue
+        held[question.id] = place
+    questions += [question for _, _, question in sorted(taken, key=itemgetter(1))]
+    if not questions:
+        reasons = ", ".join(f"{reason}: {number}" for reason, number in understood.dropped.items())
+        raise InputError(f"{settings.source} has no question that can be used ({reasons}); give another source")
+    return Reading(questions=questions, form=understood.form, count=count, dropped=dict(understood.dropped))
 
 
-def _read_tsv(path: Path) -> Iterator[Entry]:
-    return _read_csv(path, "\t")
+def iter_questions(
+    settings: Questions, understood: Understood, held: Mapping[str, Place]
+) -> Iterator[tuple[Place, Question]]:
+    """Yield the questions of a source as they are read, and fill in what was `understood`.
+
+    `held` has the ids of the questions that the caller keeps, and their places; no other may have one of these. Raises
+    `InputError` at the end, with every problem of the source: until then, nothing of it is sure.
+    """
+    source = open_source(settings)
+    understood.form = source.form
+    columns = _Columns(settings)
+    problems, broken = list[str](), list[str]()
+    for place, entry in source.entries:
+        if isinstance(entry, str):
+            _note(broken, place, [entry])
+            _note(problems, place, [entry])
+            continue
+        understood.rows += 1
+        if isinstance(entry, Dropped):
+            understood.dropped[entry.reason] += 1
+            continue
+        question: Question | None
+        if isinstance(entry, Question):
+            question, wrong, own_id = entry, list[str](), True
+        else:
+            form, layout = source.layout_of(entry)
+            question, wrong = to_question(entry, layout)
+            own_id = look_up(entry, layout.id) is not None
+            columns.look_at(entry, layout, question is not None)
+            if question is not None and not understood.fields:
+                understood.form, understood.fields = form, fields_of(entry, layout)
+        if question is not None and question.id in held:
+            same = f"id {question.id!r} was already used" if own_id else "the same question was asked"
+            wrong = [f"{same} at {where(held[question.id])}; ids must differ"]
+        if question is None or wrong:
+            _note(problems, place, wrong)
+        elif settings.options == "drop" and (reason := needs_options(question)):
+            understood.dropped[reason] += 1
+        else:
+            yield place, replace(question, options=(), target=None) if settings.options == "drop" else question
+    headline = f"{settings.source} cannot be read as questions"
+    if not understood.rows:
+        report_problems(broken or ["it holds no rows"], headline)
+    if missing := columns.missing():
+        report_problems(missing + broken, headline)
+    report_problems(problems, headline)
 
 
-def _csv_row(cells: dict[str, str]) -> dict[str, Any] | str:
-    """Return the row with its answers as lists; an empty cell is a missing value."""
-    row: dict[str, Any] = {column: cell if cell.strip() else None for column, cell in cells.items()}
-    for column in _ANSWER_COLUMNS:
-        cell = row.get(column)
-        if cell is not None and cell.lstrip().startswith("["):
-            try:
-                row[column] = json.loads(cell)
-            except (ValueError, RecursionError) as error:
-                return f"{column!r} begins like a JSON list but is none ({_reason(error)})"
-        elif cell is not None:
-            row[column] = cell.split("|")
-    return row
+class _Columns:
+    """Which columns the rows of a source have, so that what all of them lack is said once and not for every row."""
+
+    def __init__(self, settings: Questions) -> None:
+        named = [[paths] if isinstance(paths, str) else paths or () for paths in settings.fields.values()]
+        self._found: dict[str, None] = {}
+        self._named = {path: False for paths in named for path in paths}  # whether a row has it
+        self._needed: dict[tuple[str, ...], bool] = {}  # whether a row has one of them
+        self._good = False  # whether a row gave a question
+
+    def look_at(self, row: dict[str, Any], layout: Layout, good: bool) -> None:
+        """Take note of a row, and of what it needed if it gave no question."""
+        self._found.update(dict.fromkeys(row))
+        self._good = self._good or good
+        for path in [path for path, seen in self._named.items() if not seen]:
+            self._named[path] = has_column(row, path)
+        if not self._good:
+            answered = (layout.options, (layout.target,)) if layout.has_options(row) else (layout.answers,)
+            for paths in filter(None, ((layout.question,), *answered)):
+                self._needed[paths] = self._needed.get(paths, False) or any(has_column(row, path) for path in paths)
+
+    def missing(self) -> list[str]:
+        """What is wrong with the source as a whole."""
+        absent = [path for path, seen in self._named.items() if not seen]
+        if not self._good:
+            needed = [paths for paths, seen in self._needed.items() if not seen]
+            absent += ["answers" if "answers" in paths else " ".join(paths) for paths in needed]
+        columns = f"found: {', '.join(self._found) or 'none'}; known are {', '.join(_COLUMNS)}"
+        return [f"no column {path!r}; {columns}" for path in dict.fromkeys(absent)]
 
 
-def _read_parquet(path: Path) -> Iterator[Entry]:
-    yield from read_rows(path)
-
-
-def _read_dataset(source: str, split: str) -> Iterator[Entry]:
-    from datasets import load_dataset
-
-    try:
-        dataset: Iterable[dict[str, Any]] = load_dataset(source, split=split)
-    except Exception as error:  # whatever goes wrong in there, on the network or in the data, the user has to mend it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise InputError(
-            f"the dataset {source} cannot be loaded with split {split!r} ({reason}); check its name, the split and the "
-            "connection, or give a file"
-        ) from error
-    for number, row in enumerate(dataset, 1):
-        yield f"{source} ({split}), row {number}", row
-
-
-def _row(value: Any) -> dict[str, Any] | str:
-    if isinstance(value, dict):
-        return value
-    return f"expected an object with named fields, found {type(value).__name__}"
-
-
-def _reason(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", str(error))
-
-
-def _decoded(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
-
-
-_READERS: dict[str, Callable[[Path], Iterator[Entry]]] = {
-    ".jsonl": _read_jsonl,
-    ".json": _read_json,
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
-    ".parquet": _read_parquet,
-}
+def _note(problems: list[str], place: Place, wrong: Sequence[str]) -> None:
+    problems += [f"{where(place)}: {what}" if len(problems) < _PROBLEMS_HELD else "" for what in wrong]

@@ -89,6 +89,7 @@ def fine_tune(
             except ValueError as error:  # what peft and trl refuse: unknown targets, several visible GPUs, ...
                 raise TrainingError(f"{what}: {str(error).strip().splitlines()[0]}") from error
             trainer.pop_callback(PrinterCallback)
+            trainer.processing_class = None  # or each checkpoint has the tokenizer, which may take longer than the rest
             # A shared row has one dropout mask, where the batch of separate rows would have several.
             trainer.share_prefixes = tuning.method == "full" or tuning.lora_dropout == 0
             last = _last_checkpoint(checkpoints)
@@ -298,6 +299,7 @@ def _save(trainer: Any, loaded: LoadedModel, folder: Path) -> None:
     scratch = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
     trainer.save_model(str(scratch))
+    loaded.tokenizer.save_pretrained(scratch)
     (scratch / "training_args.bin").unlink(missing_ok=True)  # a pickle; the recipe says it all
     write_json(scratch / BASE_FILE, {"source": loaded.source, "fingerprint": loaded.fingerprint})
     shutil.rmtree(folder, ignore_errors=True)

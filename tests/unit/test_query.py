@@ -1,0 +1,73 @@
+"""The knowledge query as a stream: in the order of the questions, and the same however they are taken together."""
+
+import numpy as np
+import pytest
+
+from rait.knowledge import query as module
+from rait.knowledge.query import query
+from rait.models import sampler
+from rait.models.loading import LoadedModel
+from rait.recipe import Probe
+from rait.records import Question
+from tiny import random_model, word_tokenizer
+
+WORDS = ["▁red", "▁blue", "▁old", "Q", "▁who", "▁what", ":", "A", "\n"]
+QUESTIONS = [
+    Question(id=str(number), question=" ".join(["who", "what", "old"][: 1 + number % 3]), answers=("red",))
+    for number in range(23)
+]
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    tokenizer = word_tokenizer(WORDS)
+    return LoadedModel(random_model("llama", len(tokenizer)), tokenizer, "tiny", "")
+
+
+def embed(texts):
+    """A vector of its own for every text, the same each time."""
+    return np.stack([np.random.default_rng([*text.encode(), 0]).normal(size=8) for text in texts])
+
+
+def asked(loaded, questions, told=lambda _: None):
+    probe = Probe(samples=6, max_new_tokens=3)
+    return query(loaded, questions, lambda text: f"Q: {text}\nA:", probe, embed, seed=5, advance=told)
+
+
+def test_states_come_in_order_whatever_is_taken_together(loaded, monkeypatch):
+    at_once = list(asked(loaded, QUESTIONS))
+    assert [state.id for state in at_once] == [question.id for question in QUESTIONS]
+    assert len({state.certainty for state in at_once}) > 5
+    monkeypatch.setattr(module, "_TOGETHER", 3)
+    monkeypatch.setattr(sampler, "WINDOW_QUESTIONS", 5)
+    monkeypatch.setattr(sampler, "GROUP_QUESTIONS", 2)
+    monkeypatch.setattr(sampler, "STEP_ROWS", 2)
+    assert list(asked(loaded, iter(QUESTIONS))) == at_once
+    for state, question in zip(at_once, QUESTIONS, strict=True):
+        assert next(asked(loaded, [question])) == state
+        assert sum(answer.count for answer in state.responses) == 6
+        right = sum(answer.count for answer in state.responses if answer.text == "red")
+        assert state.correctness == right / 6
+
+
+def test_questions_are_read_as_states_are_taken(loaded, monkeypatch):
+    monkeypatch.setattr(module, "_TOGETHER", 2)
+    monkeypatch.setattr(sampler, "WINDOW_QUESTIONS", 2)
+    monkeypatch.setattr(sampler, "GROUP_QUESTIONS", 1)
+    monkeypatch.setattr(sampler, "STEP_ROWS", 1)
+    read, told = [], []
+
+    def questions():
+        for question in QUESTIONS:
+            read.append(question.id)
+            yield question
+
+    states = asked(loaded, questions(), told.append)
+    assert next(states).id == "0"
+    assert len(read) < len(QUESTIONS)
+    assert [state.id for state in states] == [question.id for question in QUESTIONS[1:]]
+    assert sum(told) == len(QUESTIONS)
+
+
+def test_no_questions_give_no_states(loaded):
+    assert list(asked(loaded, [])) == []
