@@ -16,8 +16,9 @@ import pytest
 
 from rait.errors import InputError
 from rait.questions import atlas, load_questions
-from rait.questions.atlas import SPLITS, atlas_questions, relations
+from rait.questions.atlas import SPLITS, atlas_choices, atlas_questions, relations
 from rait.questions.atlas.facts import gives_away, plain
+from rait.questions.atlas.options import with_options
 from rait.records import Question
 
 BY_SPLIT = {split: atlas_questions(split) for split in SPLITS}
@@ -371,3 +372,63 @@ def test_a_missing_data_package_is_named(missing: str, monkeypatch: pytest.Monke
 )
 def test_names_are_compared_without_marks(name: str, expected: str) -> None:
     assert plain(name) == expected
+
+
+CHOICES = {split: atlas_choices(split) for split in SPLITS}
+
+
+def test_choices_are_the_same_questions_with_options() -> None:
+    for split, questions in CHOICES.items():
+        assert [(q.id, q.question, q.category) for q in questions] == [
+            (q.id, q.question, q.category) for q in BY_SPLIT[split]
+        ]
+        for question, bare in zip(questions, BY_SPLIT[split], strict=True):
+            assert len(question.options) == len(set(map(folded, question.options))) == 4
+            assert question.target is not None
+            assert question.answers == (question.options[question.target],) == bare.answers[:1]
+
+
+def test_no_wrong_option_is_right_as_well() -> None:
+    """Neither an accepted answer nor another name of one, as other questions tell them."""
+    names: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for question in QUESTIONS:
+        if question.category not in ("neighbour", "currency"):  # of which a country may have several
+            names[question.category, question.answers[0]] |= set(map(folded, question.answers))
+    for split, questions in CHOICES.items():
+        for question, bare in zip(questions, BY_SPLIT[split], strict=True):
+            right = set(map(folded, bare.answers))
+            for wrong in set(question.options) - set(question.answers):
+                assert folded(wrong) not in right, question
+                assert not names[question.category, wrong] & right, question
+
+
+def test_wrong_options_are_answers_of_the_same_relation() -> None:
+    answers = defaultdict(set)
+    for question in QUESTIONS:
+        answers[question.category].add(question.answers[0])
+    for question in chain.from_iterable(CHOICES.values()):
+        assert set(question.options) <= answers[question.category]
+
+
+def test_the_right_option_stands_anywhere() -> None:
+    # 6764 questions, a quarter each: 1691, standard deviation 36.
+    counts = Counter(question.target for question in chain.from_iterable(CHOICES.values()))
+    assert set(counts) == {0, 1, 2, 3} and all(abs(count - 1691) < 180 for count in counts.values())
+
+
+def test_options_hang_on_the_question_alone() -> None:
+    answers = {"capital": ["Rome", "Oslo", "Bern", "Lima", "Riga", "Kyiv"]}
+    asked = [q for q in BY_SPLIT["train"] if q.category == "capital"][:20]
+    made = with_options(asked, answers)
+    assert with_options(asked[::-1], {"capital": answers["capital"][::-1]}) == made[::-1]
+    assert len({question.options for question in made}) > 10
+    assert [atlas_choices("test") for _ in range(2)] == [CHOICES["test"]] * 2
+
+
+def test_load_questions_gives_the_atlas_with_options() -> None:
+    assert load_questions("atlas-choice", split="ood") == CHOICES["ood"]
+    some = load_questions("atlas-choice", limit=25, seed=3)
+    assert [question.id for question in some] == [q.id for q in load_questions("atlas", limit=25, seed=3)]
+    assert all(len(question.options) == 4 for question in some)
+    with pytest.raises(InputError, match="has no split 'dev'; choose one of train, validation, test, ood"):
+        load_questions("atlas-choice", split="dev")

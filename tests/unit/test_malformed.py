@@ -14,8 +14,15 @@ from rait.questions import load_questions
 
 GOOD = '{"question": "Who?", "answers": ["Ann"]}\n'
 ROW = {"question": "Who?", "options": ["Ann", "Bob", "Cy"], "target": 1}
-KNOWN = "known are id, question, answer, answers, category, options, target"
 MMLU_HEADER = "id,lang,question,A,B,C,D,target\n"
+
+
+def absent(found: str, *names: str) -> list[str]:
+    """The lines that say of fields that no row has a column for them."""
+    return [f"no column {name!r}; found: {found}; give yours as questions.fields.{name}=COLUMN" for name in names]
+
+
+AFTER_QUOTES = "FILE:{}: after a quoted cell, a comma is expected; a quotation mark inside it is written twice"
 
 
 class Case(NamedTuple):
@@ -45,9 +52,9 @@ def choices(*pairs: tuple[Any, Any]) -> dict[str, Any]:
 
 
 LINES = [
-    Case("q.jsonl", GOOD + '{"question": "Wh', ["FILE:2: not JSON (Unterminated string starting at)"]),
-    Case("q.jsonl", GOOD + "{'question': 'Who?'}", ["FILE:2: not JSON (Expecting property name enclosed in double quotes)"]),
-    Case("q.jsonl", GOOD + '{"question": "Who?"} x', ["FILE:2: not JSON (Extra data)"]),
+    Case("q.jsonl", GOOD + '{"question": "Wh', ["FILE:2: not JSON at character 14 (Unterminated string)"]),
+    Case("q.jsonl", GOOD + "{'question': 'Who?'}", ["FILE:2: not JSON at character 2 (Expecting property name enclosed in double quotes)"]),
+    Case("q.jsonl", GOOD + '{"question": "Who?"} x', ["FILE:2: not JSON at character 22 (Extra data)"]),
     Case("q.jsonl", GOOD + "[1, 2]", ["FILE:2: expected an object with named fields, found list"]),
     Case("q.jsonl", GOOD + '"Who?"', ["FILE:2: expected an object with named fields, found str"]),
     Case("q.jsonl", GOOD + "null", ["FILE:2: expected an object with named fields, found NoneType"]),
@@ -61,22 +68,30 @@ LINES = [
     Case(
         "q.json", '{"question": "Who?"}', ["FILE:1: expected a list of objects, found an object; one object a line is .jsonl"]
     ),
-    Case("q.json", f"[\n{GOOD},\n{GOOD[:-4]}", ["FILE:4: not JSON (Unterminated string starting at)"]),
-    Case("q.json", f"[{GOOD}{GOOD}]", ["FILE:2: not JSON (Expecting ',' delimiter)"]),
-    Case("q.json", f"[{GOOD}\n] x", ["FILE:3: not JSON (Extra data)"]),
-    Case("q.json", f"[{GOOD},\n]", ["FILE:3: not JSON (Expecting value)"]),
-    Case("q.json", f"[{GOOD},\n\n7, 8]", [f"FILE:4: expected an object with named fields, found {kind}" for kind in 2 * ["int"]]),
+    Case("q.json", f"[\n{GOOD},\n{GOOD[:-4]}", ["FILE:4: not JSON at character 34 (Unterminated string)"]),
+    Case("q.json", f"[{GOOD}{GOOD}]", ["FILE:2: not JSON at character 1 (Expecting ',' delimiter)"]),
+    Case("q.json", f"[{GOOD}\n] x", ["FILE:3: not JSON at character 3 (Extra data)"]),
+    Case("q.json", f"[{GOOD},\n]", ["FILE:3: not JSON at character 1 (Expecting value)"]),
+    Case("q.json", f"[{GOOD},\n\n7, 8]", [f"FILE:4{item}: expected an object with named fields, found int" for item in ("", ", item 3")]),
     Case("q.json", "[" * 100_000, ["FILE:1: not JSON (nested too deeply)"]),
     Case("q.csv", "question,answers\n", ["it holds no rows"]),
     Case("q.csv", "question,answers,answers\nWho?,a,b\n", ["FILE:1: a column is named twice: question, answers, answers"]),
     Case("q.csv", "question,answers\nWho?\n", ["FILE:2: 1 cells, but the header has 2: question, answers"]),
     Case("q.csv", 'question,answers\n"Who\n?",a,b\n', ["FILE:2: 3 cells, but the header has 2: question, answers"]),
-    Case("q.csv", 'question,answers\nWho?,"a\n', ["FILE:2: not csv (unexpected end of data)"]),
-    Case("q.csv", 'question,answers\nWho?,"a"b\n', ["FILE:2: not csv (',' expected after '\"')"]),
-    Case("q.csv", "question,answers\nWho?," + 200_000 * "a", ["FILE:2: not csv (field larger than field limit (131072))"]),
-    Case("q.csv", "question;answers\nWho?;a\n", [f"no column {name!r}; found: question;answers; {KNOWN}" for name in ("question", "answers")]),
-    Case("q.tsv", "question,answers\nWho?,a\n", [f"no column {name!r}; found: question,answers; {KNOWN}" for name in ("question", "answers")]),
-    Case("q.parquet", [{"prompt": "Who?"}], [f"no column {name!r}; found: prompt; {KNOWN}" for name in ("question", "answers")]),
+    Case("q.csv", 'question,answers\nWho?,"a\n', ["FILE:2: a quotation mark is opened and never closed"]),
+    Case("q.csv", 'question,answers\nWho?,"a"b\n', [AFTER_QUOTES.format(2)]),
+    Case("q.csv", "question,answers\nWho?," + 200_000 * "a", ["FILE:2: a cell has over 131072 characters; is a quotation mark not closed?"]),
+    Case("q.csv", "question;answers\nWho?;a\n", ["FILE:1: expected the names of columns, a comma between them, found 'question;answers'"]),
+    Case("q.tsv", "question,answers\nWho?,a\n", ["FILE:1: expected the names of columns, a tab between them, found 'question,answers'"]),
+    Case("q.parquet", [{"prompt": "Who?"}], absent("prompt", "question", "answers")),
+    Case("q.csv", "Question,Answer\nWho?,a\n", absent("Question, Answer", "question", "answers")),
+    Case("q.csv", '"question,answers\nWho?,a\n', ["FILE:1: a quotation mark is opened and never closed"]),
+    Case("q.csv", 'question,answers\n"Who" said?,a\nWho?\n"What",a\n"When" x,"a"\n', [AFTER_QUOTES.format(2), "FILE:3: 1 cells, but the header has 2: question, answers", AFTER_QUOTES.format(5)]),
+    Case("q.tsv", 'question\tanswers\n"Who" said?\ta\n', [AFTER_QUOTES.format(2).replace("a comma", "a tab")]),
+    Case("q.jsonl", GOOD.encode("utf-16"), ["FILE:1: not UTF-8 text", "FILE:2: not JSON at character 1 (Expecting value)"]),
+    Case("q.csv", "question,answers\nWho?,a\n".encode("utf-16"), ["FILE:1: not UTF-8 text; save the file as UTF-8"]),
+    Case("q.json", '[{"question": "Who?", "answers": "a"}, {"question": "", "answers": "a"}, {"question": "What?"}]', ["FILE:1, item 2: 'question' is empty", "FILE:1, item 3: 'answers' is missing; give one answer or more"]),
+    Case("q.json", '[{"question": "Who?", "answers": "a"}, {"question": "Wh', ["FILE:1: not JSON at character 53 (Unterminated string)"]),
 ]  # fmt: skip
 
 FIELDS = [
@@ -99,7 +114,7 @@ FIELDS = [
     Case("q.jsonl", [{"id": "\udc00", "question": "Who?", "answers": "a"}], ["FILE:1: 'id' must be a text or a whole number, found '\\udc00'"]),
     Case("q.jsonl", [{"question": "Who?", "answers": "a", "category": 3}], ["FILE:1: 'category' must be a text, found 3"]),
     Case("q.jsonl", 2 * [{"id": 7, "question": "Who?", "answers": "a"}], ["FILE:2: id '7' was already used at FILE:1; ids must differ"]),
-    Case("q.jsonl", 2 * [{"question": "Who?", "answers": "a"}], ["FILE:2: the same question was asked at FILE:1; ids must differ"]),
+    Case("q.jsonl", 2 * [{"question": "Who?", "answers": "a"}], ["FILE:2: the same question was asked at FILE:1; keep one, or give each an id"]),
     Case("q.parquet", [{"question": "Who?", "answers": ["a"]}, {"question": None, "answers": None}], ["FILE:2: 'question' is missing; found: nothing", "FILE:2: 'answers' is missing; give one answer or more"]),
 ]  # fmt: skip
 
@@ -112,7 +127,7 @@ OPTIONS = [
     Case("q.jsonl", [row(options=[1, 2])], ["FILE:1: 'options' must be a text or a list of texts, found [1, 2]"]),
     Case("q.jsonl", [row(options="a or b")], ["FILE:1: 'options' holds 1, expected 2 to 10 options"]),
     Case("q.jsonl", [row(target=None)], ["FILE:1: 'target' is missing; name the right option"]),
-    Case("q.jsonl", [row(target=...)], [f"no column 'target'; found: question, options; {KNOWN}"]),
+    Case("q.jsonl", [row(target=...)], absent("question, options", "target")),
     Case("q.jsonl", [row(target=3)], ["FILE:1: 'target' must be an index (0 to 2), found 3"]),
     Case("q.jsonl", [row(target=-1)], ["FILE:1: 'target' must be an index (0 to 2), found -1"]),
     Case("q.jsonl", [row(target="D")], ["FILE:1: 'target' must be an index (0 to 2) or a letter (A to C) or the text of an option, found 'D'"]),
@@ -136,9 +151,9 @@ OPTIONS = [
 ]  # fmt: skip
 
 MAPPED = [
-    Case("q.jsonl", [{"prompt": "Who?", "answers": "a"}], [f"no column 'prompts'; found: prompt, answers; {KNOWN}"], {"fields": {"question": "prompts"}}),
-    Case("q.jsonl", [{"question": "Who?", "gold": {"text": "a"}}], [f"no column 'gold.texts'; found: question, gold; {KNOWN}"], {"fields": {"answers": "gold.texts"}}),
-    Case("q.jsonl", [{"question": "Who?", "answers": "a"}], [f"no column 'uid'; found: question, answers; {KNOWN}"], {"fields": {"id": "uid"}}),
+    Case("q.jsonl", [{"prompt": "Who?", "answers": "a"}], ["no column 'prompts', named by questions.fields.question; found: prompt, answers"], {"fields": {"question": "prompts"}}),
+    Case("q.jsonl", [{"question": "Who?", "gold": {"text": "a"}}], ["no column 'gold.texts', named by questions.fields.answers; found: question, gold.text"], {"fields": {"answers": "gold.texts"}}),
+    Case("q.jsonl", [{"question": "Who?", "answers": "a"}], ["no column 'uid', named by questions.fields.id; found: question, answers"], {"fields": {"id": "uid"}}),
     Case("q.jsonl", [{"q": {"t": "Who?"}, "answers": "a"}, {"q": {"t": ""}, "answers": "a"}], ["FILE:2: 'q.t' is empty"], {"fields": {"question": "q.t"}}),
     Case("q.jsonl", [{"question": "Who?", "gold": [{"text": "a"}, {}]}], ["FILE:1: 'gold.text' must be a text or a list of texts, found ['a', None]"], {"fields": {"answers": "gold.text"}}),
     Case("q.jsonl", [{"question": "Who?", "answers": "a;;b"}], ["FILE:1: 'answers' holds an empty answer"], {"separator": ";"}),
@@ -153,7 +168,7 @@ FORMS = [
     Case("anatomy_test.csv", MMLU_HEADER + "1,en,Who?,,b,c,d,B\n", ["FILE:2: 'A' is missing; found: id, lang, question, B, C, D, target, category"]),
     Case("anatomy_test.csv", "Who?,a,b,c,d,A\nWhat?,a,b,c,A\n", ["FILE:2: 5 cells, expected 6: question, A, B, C, D, target"]),
     Case("anatomy_test.csv", "Who?,a,b,c,d,A\nWhat?,a,b,c,d,0\n", ["FILE:2: 'target' must be a letter (A to D), found '0'"]),
-    Case("anatomy_test.csv", "question,answer\nWho?,a\n", [f"no column {name!r}; found: id, question, answer, category; {KNOWN}" for name in ("A B C D", "target")], {"form": "mmlu"}),
+    Case("anatomy_test.csv", "question,answer\nWho?,a\n", [f"no column {name!r}; found: id, question, answer, category; rows of form mmlu have one" for name in ("A B C D", "target")], {"form": "mmlu"}),
     Case("q.jsonl", [arc(answerKey="D")], ["FILE:1: 'answerKey' must be one of A, B, C, found 'D'"]),
     Case("q.jsonl", [arc(answerKey="")], ["FILE:1: 'answerKey' must be one of A, B, C, found ''"]),
     Case("q.jsonl", [arc(answerKey=1)], ["FILE:1: 'answerKey' must be one of A, B, C, found 1"]),
@@ -163,7 +178,7 @@ FORMS = [
     Case("q.jsonl", [arc(question=choices(("x", "A"), ("y", "A")))], ["FILE:1: 'question.choices.label' must name each of the 2 options, found ['A', 'A']"]),
     Case("q.jsonl", [arc(question={"stem": "Who?", "choices": []})], ["FILE:1: 'question.choices.text' is empty", "FILE:1: 'question.choices.label' is empty"]),
     Case("q.jsonl", [arc(), arc(id="b", question={"choices": choices(("x", "A"), ("y", "B"))["choices"]})], ["FILE:2: 'question.stem' is missing; found: id, question, answerKey"]),
-    Case("q.jsonl", [{"question": "Who?", "answers": "a"}], [f"no column {name!r}; found: question, answers; {KNOWN}" for name in ("choices.text", "answerKey")], {"form": "arc"}),
+    Case("q.jsonl", [{"question": "Who?", "answers": "a"}], [f"no column {name!r}; found: question, answers; rows of form arc have one" for name in ("choices.text", "answerKey")], {"form": "arc"}),
     Case("q.json", [[{"qid": "a", "question": "Who?", "answer": "x", "answers": []}]], ["FILE:1: 'answers' is empty"]),
     Case("q.json", [[{"qid": None, "question": "Who?", "answer": 5, "answers": ["x"]}]], ["FILE:1: 'answer' must be a text or a list of texts, found 5"]),
     Case("q.json", '{"Data": [{"QuestionId": "a", "Question": "Who?", "Answer": {"Value": 5}}]}', ["FILE:1: 'Answer.Value' must be a text or a list of texts, found 5"]),

@@ -19,12 +19,19 @@ from rait.tables import check_readable, read_rows
 
 # A file or split, up to the number of a line or row, which follows: kept apart, as one text a row would take room.
 Place = tuple[str, int]
+# A row, or what is wrong with it.
 Row = dict[str, Any] | str
 
 _CHUNK = 1 << 18  # characters of .json read at once
 _decode = json.JSONDecoder().raw_decode
 _NEAR_END = 16  # longer than what may be cut off there and still be, or look like, another value ("-Infinity", "1e+5")
 _DATA = re.compile(r'\{\s*"Data"\s*:\s*')  # how the official TriviaQA files begin
+# What the messages of `csv` contain, and the same for whoever made the file.
+_CSV_PROBLEMS = {
+    "end of data": "a quotation mark is opened and never closed",
+    "expected after": "after a quoted cell, {} is expected; a quotation mark inside it is written twice",
+    "field limit": "a cell has over 131072 characters; is a quotation mark not closed?",
+}
 
 
 def where(place: Place) -> str:
@@ -46,7 +53,7 @@ def file_rows(path: Path, header: Sequence[str] = ()) -> Iterator[tuple[Place, R
 
 def first_cells(path: Path) -> list[str]:
     """The cells of the first line of a .csv or .tsv file that holds something; [] where there is none to be read."""
-    for _, cells in _cells(path, _DELIMITERS[path.suffix.lower()]):
+    for _, cells in _cells(check_readable(path), _DELIMITERS[path.suffix.lower()]):
         return cells if isinstance(cells, list) else []
     return []
 
@@ -62,10 +69,11 @@ def dataset_rows(source: str, name: str | None, split: str) -> Iterator[tuple[Pl
         # "Config name is missing." is followed by those there are.
         why = " ".join(line.strip() for line in lines[: 2 if "onfig" in lines[0] else 1]).rstrip(".")
         chosen = f"name {name!r} and split {split!r}" if name else f"split {split!r}"
-        raise InputError(
-            f"the dataset {source} cannot be loaded with {chosen} ({why}); "
-            "check these and the connection, or give a file"
-        ) from error
+        if Path(source).is_dir():
+            what, remedy = "the folder", "check the split and its files, or give a file"
+        else:
+            what, remedy = "there is no such file, and the dataset", "check the name and the connection, or give a file"
+        raise InputError(f"{source}: {what} cannot be loaded with {chosen} ({why}); {remedy}") from error
     place = f"{source} ({', '.join(filter(None, (name, split)))}), row "
     for number, row in enumerate(dataset, 1):
         yield (place, number), row
@@ -73,7 +81,9 @@ def dataset_rows(source: str, name: str | None, split: str) -> Iterator[tuple[Pl
 
 def reason(error: Exception) -> str:
     """Why a text is not JSON."""
-    return "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", str(error))
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return str(getattr(error, "msg", error)).removesuffix(" starting at").removesuffix(" at")
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[Place, Row]]:
@@ -83,11 +93,11 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[Place, Row]]:
             if not line.strip():
                 continue
             try:
-                yield (start, number), _row(json.loads(line.removesuffix(b"\n")))
+                yield (start, number), _row(json.loads(line.decode("utf-8-sig").rstrip("\r\n")))
             except UnicodeDecodeError:
                 yield (start, number), "not UTF-8 text"
             except (ValueError, RecursionError) as error:
-                yield (start, number), f"not JSON ({reason(error)})"
+                yield (start, number), _not_json(error, getattr(error, "pos", 0) + 1)
 
 
 def _json_rows(path: Path) -> Iterator[tuple[Place, Row]]:
@@ -102,7 +112,8 @@ class _Scan:
     """Text of a file from `at` on, read as far as it was needed; `line` is the number of the line at `at`."""
 
     def __init__(self, file: IO[str]) -> None:
-        self.file, self.text, self.at, self.line, self.ended = file, "", 0, 1, False
+        self.file, self.text, self.at, self.ended = file, "", 0, False
+        self.line, self.column = 1, 1
 
     def read_on(self) -> None:
         """Read at least as much again as is held: a long object then costs no more than a few times its length."""
@@ -111,7 +122,7 @@ class _Scan:
 
     def go(self, to: int) -> None:
         """Move on to the position `to`."""
-        self.line += self.text.count("\n", self.at, to)
+        self.line, self.column = self.spot(to)
         self.at = to
 
     def sign(self) -> str:
@@ -125,9 +136,11 @@ class _Scan:
                 return ""
             self.read_on()
 
-    def line_of(self, position: int) -> int:
-        """The number of the line at a position from `at` on."""
-        return self.line + self.text.count("\n", self.at, position)
+    def spot(self, position: int) -> tuple[int, int]:
+        """The line and the character in it, both from 1, of a position from `at` on."""
+        if lines := self.text.count("\n", self.at, position):
+            return self.line + lines, position - self.text.rfind("\n", self.at, position)
+        return self.line, self.column + position - self.at
 
 
 def _json_items(start: str, file: IO[str]) -> Iterator[tuple[Place, Row]]:
@@ -145,17 +158,24 @@ def _json_items(start: str, file: IO[str]) -> Iterator[tuple[Place, Row]]:
         return
     scan.go(scan.at + 1)
     more = scan.sign() != "]"
+    number, line, same_line = 0, 0, start
     while more:
         try:
             item, end = _item(scan)
         except (ValueError, RecursionError) as error:
-            yield (start, scan.line_of(getattr(error, "pos", scan.at))), f"not JSON ({reason(error)})"
+            at, column = scan.spot(getattr(error, "pos", scan.at))
+            yield (start, at), _not_json(error, column)
             return
-        yield (start, scan.line), _row(item)
+        number += 1
+        if scan.line > line:
+            line, same_line = scan.line, f"{start}{scan.line}, item "
+            yield (start, line), _row(item)
+        else:  # many files are a single line
+            yield (same_line, number), _row(item)
         scan.go(end)
         sign = scan.sign()
         if sign not in ("]", ","):
-            yield (start, scan.line), "not JSON (Expecting ',' delimiter)"
+            yield (start, scan.line), f"not JSON at character {scan.column} (Expecting ',' delimiter)"
             return
         more = sign == ","
         if more:
@@ -163,7 +183,7 @@ def _json_items(start: str, file: IO[str]) -> Iterator[tuple[Place, Row]]:
             scan.sign()
     scan.go(scan.at + 1)
     if not data and scan.sign():
-        yield (start, scan.line), "not JSON (Extra data)"
+        yield (start, scan.line), f"not JSON at character {scan.column} (Extra data)"
 
 
 def _item(scan: _Scan) -> tuple[Any, int]:
@@ -185,8 +205,13 @@ def _csv_rows(path: Path, delimiter: str, header: Sequence[str]) -> Iterator[tup
     for place, cells in _cells(path, delimiter):
         if isinstance(cells, str):
             yield place, cells
+            if not columns:
+                return
         elif not columns:
             columns = [cell.strip() for cell in cells]
+            if len(columns) == 1:
+                yield place, f"expected the names of columns, {_NAMES[delimiter]} between them, found {columns[0]!r}"
+                return
             if len(set(columns)) < len(columns):
                 yield place, f"a column is named twice: {', '.join(columns)}"
                 return
@@ -198,17 +223,23 @@ def _csv_rows(path: Path, delimiter: str, header: Sequence[str]) -> Iterator[tup
 
 
 def _cells(path: Path, delimiter: str) -> Iterator[tuple[Place, list[str] | str]]:
-    """Yield the lines that hold something, each with the number at which it begins."""
+    """Yield the lines that hold something, each with the number at which it begins; for a broken one, what is wrong."""
     start, line = f"{path}:", 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, delimiter=delimiter, strict=True)
-            for cells in lines:
+            while True:
+                found: list[str] | str
+                try:
+                    found = next(lines)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    known = (text for part, text in _CSV_PROBLEMS.items() if part in str(error))
+                    found = next(known, str(error)).format(_NAMES[delimiter])
                 first, line = line, lines.line_num + 1
-                if any(cell.strip() for cell in cells):
-                    yield (start, first), cells
-    except csv.Error as error:
-        yield (start, line), f"not {path.suffix[1:]} ({error})"
+                if isinstance(found, str) or any(cell.strip() for cell in found):
+                    yield (start, first), found
     except UnicodeDecodeError:
         _raise_not_utf8(path)
 
@@ -225,6 +256,12 @@ def _row(value: Any) -> Row:
     return f"expected an object with named fields, found {type(value).__name__}"
 
 
+def _not_json(error: Exception, character: int) -> str:
+    """What is said of a text that is not JSON; some errors know no place."""
+    at = f" at character {character}" if hasattr(error, "pos") else ""
+    return f"not JSON{at} ({reason(error)})"
+
+
 def _raise_not_utf8(path: Path) -> None:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -235,6 +272,7 @@ def _raise_not_utf8(path: Path) -> None:
 
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_NAMES = {",": "a comma", "\t": "a tab"}
 _READERS: dict[str, Callable[[Path], Iterator[tuple[Place, Row]]]] = {
     ".jsonl": _jsonl_rows,
     ".json": _json_rows,

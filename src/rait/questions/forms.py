@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rait.errors import InputError
-from rait.questions.atlas import atlas_questions
+from rait.questions.atlas import atlas_choices, atlas_questions
 from rait.questions.files import SUFFIXES, Place, Row, dataset_rows, file_rows, first_cells
-from rait.questions.layout import LETTERS, Layout
+from rait.questions.layout import Layout
 from rait.questions.opentriviaqa import Dropped, is_opentriviaqa, read_opentriviaqa
-from rait.records import Question
+from rait.records import LETTERS, Question
 from rait.settings import Questions
 from rait.tables import check_readable
 
@@ -67,6 +67,8 @@ def open_source(settings: Questions) -> Source:
     suffix = path.suffix.lower()
     if source == "atlas":
         return Source("atlas", _numbered(atlas_questions(settings.split)), _no_row)
+    if source == "atlas-choice":
+        return Source("atlas", _numbered(atlas_choices(settings.split)), _no_row)
     if path.is_dir():
         if files := _mmlu_files(path, settings.split, form):
             return _mmlu(files)
@@ -151,7 +153,7 @@ def _is_mmlu(path: Path) -> bool:
     if not _MMLU_NAME.fullmatch(path.name) or not path.is_file():
         return False
     cells = first_cells(path)
-    return set(_MMLU_COLUMNS) <= set(cells) or (len(cells) == len(_MMLU_COLUMNS) and cells[-1].strip() in "ABCD")
+    return set(_MMLU_COLUMNS) <= set(cells) or (len(cells) == len(_MMLU_COLUMNS) and cells[-1].strip() in _MMLU.options)
 
 
 def _mmlu_files(folder: Path, split: str, form: str) -> list[Path]:

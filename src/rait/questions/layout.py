@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rait.questions.files import reason
-from rait.records import Question
+from rait.records import LETTERS, Question
 
-LETTERS = "ABCDEFGHIJ"
 _FEWEST_OPTIONS, _MOST_OPTIONS = 2, 10
 _SHOWN_LENGTH = 60
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # as of "\\ud83d" in JSON: it could be neither hashed nor written

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rait.questions.files import Place
-from rait.questions.layout import LETTERS, find_target, identity
-from rait.records import Question
+from rait.questions.layout import find_target, identity
+from rait.records import LETTERS, Question
+from rait.tables import check_readable
 
 _OPTIONS = range(2, 11)
 _HEAD = 4096  # bytes in which the first question has to begin
@@ -40,7 +41,7 @@ class Dropped(NamedTuple):
 
 def is_opentriviaqa(path: Path) -> bool:
     """Whether the first line of a file that holds something begins a question."""
-    with path.open("rb") as file:
+    with check_readable(path).open("rb") as file:
         return file.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"#Q")
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from rait.judging import REFUSAL
-from rait.questions.files import Place
-from rait.questions.layout import LETTERS
+from rait.questions.files import Place, where
 from rait.questions.readers import Understood, iter_questions
-from rait.questions.validation import validate
-from rait.records import Question
+from rait.questions.seen import Seen
+from rait.questions.validation import Finding, validate
+from rait.records import LETTERS, Question
 from rait.settings import Questions
 
 _EXAMPLES = 3
@@ -23,24 +23,24 @@ _CATEGORIES = 60
 def overview(settings: Questions, refusal: str = REFUSAL) -> dict[str, Any]:
     """Read a source to its end, `limit` aside, and return as plain data what is in it.
 
-    Of a question no more is held than its id and a few hashes. Raises `InputError` with all problems of the source.
+    No more of it is held than the examples. Raises `InputError` with all problems of the source.
     """
     understood = Understood()
-    held: dict[str, Place] = {}
     examples: list[Question] = []
     options: Counter[int] = Counter()
     categories: Counter[str] = Counter()
 
-    def looked_at() -> Iterator[Question]:
-        for place, question in iter_questions(settings, understood, held):
-            held[question.id] = place
+    def looked_at(places: Seen[Place]) -> Iterator[Question]:
+        for place, question in iter_questions(settings, understood, places):
+            places.put(question.id, place)
             options[len(question.options)] += 1
             categories[question.category] += 1
             if len(examples) < _EXAMPLES:
                 examples.append(question)
             yield question
 
-    findings = validate(looked_at(), refusal).findings
+    with Seen[Place]() as places:
+        findings = [_finding(finding, places) for finding in validate(looked_at(places), refusal).findings]
     return {
         "source": settings.source,
         "form": understood.form,
@@ -50,9 +50,7 @@ def overview(settings: Questions, refusal: str = REFUSAL) -> dict[str, Any]:
         "open_ended": options[0],
         "by_number_of_options": {str(number): count for number, count in sorted(options.items()) if number},
         "dropped": dict(understood.dropped.most_common()),
-        "findings": [
-            {"kind": f.kind, "count": f.count, "ids": f.ids, "excluded": f.excluded, "text": str(f)} for f in findings
-        ],
+        "findings": findings,
         "categories": dict(sorted(categories.items())),
         "examples": [
             {
@@ -71,11 +69,13 @@ def overview(settings: Questions, refusal: str = REFUSAL) -> dict[str, Any]:
 def format_overview(found: dict[str, Any]) -> str:
     """The overview as lines of text."""
     lines = [f"{found['source']}: {found['questions']} questions of {found['rows']} rows, form {found['form']}"]
-    if found["fields"]:
-        lines.append("fields: " + "; ".join(f"{name} from {columns}" for name, columns in found["fields"].items()))
+    if fields := found["fields"]:
+        named = [name if name == columns else f"{name} from {columns}" for name, columns in fields.items()]
+        lines.append("fields: " + "; ".join(named + ([] if "id" in fields else ["id made of the text"])))
+    if found["open_ended"]:
+        lines.append(f"open-ended: {found['open_ended']}")
     if found["by_number_of_options"]:
         kinds = [f"{count} with {number} options" for number, count in found["by_number_of_options"].items()]
-        kinds += [f"{found['open_ended']} open-ended"] if found["open_ended"] else []
         lines.append("multiple choice: " + ", ".join(kinds))
     if found["dropped"]:
         lines.append(f"left out: {sum(found['dropped'].values())}")
@@ -83,11 +83,24 @@ def format_overview(found: dict[str, Any]) -> str:
     lines += [f"note: {finding['text']}" for finding in found["findings"]]
     for example in found["examples"]:
         lines += ["", *_example(example)]
-    if categories := {name or "(none)": count for name, count in found["categories"].items()}:
+    categories = {name or "(none)": count for name, count in found["categories"].items()}
+    if set(categories) - {"(none)"}:
         lines += ["", f"categories: {len(categories)}"]
         lines += [f"  {count:>7} {name}" for name, count in list(categories.items())[:_CATEGORIES]]
         lines += [f"  ... and {len(categories) - _CATEGORIES} more"] if len(categories) > _CATEGORIES else []
     return "\n".join(lines)
+
+
+def _finding(finding: Finding, places: Seen[Place]) -> dict[str, Any]:
+    stand = [where(place) for id in finding.ids if (place := places.get(id))]
+    return {
+        "kind": finding.kind,
+        "count": finding.count,
+        "excluded": finding.excluded,
+        "ids": finding.ids,
+        "places": stand,
+        "text": finding.told(", ".join(stand[:3] + (["..."] if finding.count > 3 else []))),
+    }
 
 
 def _example(example: dict[str, Any]) -> list[str]:

@@ -17,12 +17,12 @@ are returned and their places.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from heapq import heappush, heapreplace
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 from rait.errors import InputError
 from rait.questions.files import Place, where
@@ -35,7 +35,6 @@ from rait.records import Question
 from rait.settings import Questions
 from rait.tables import report_problems
 
-_COLUMNS = ("id", "question", "answer", "answers", "category", "options", "target")
 _PROBLEMS_HELD = 100  # more than are shown; of the others the number is kept
 
 
@@ -57,6 +56,13 @@ class Reading:
     form: str
     count: int
     dropped: dict[str, int]
+
+
+class Held(Protocol):
+    """Ids of the questions that are kept, and their places; a dictionary is one."""
+
+    def get(self, id: str, /) -> Place | None:
+        """Where the question stands that has the id."""
 
 
 def load_questions(
@@ -102,9 +108,7 @@ def read_questions(settings: Questions, seed: int = 0) -> Reading:
     return Reading(questions=questions, form=understood.form, count=count, dropped=dict(understood.dropped))
 
 
-def iter_questions(
-    settings: Questions, understood: Understood, held: Mapping[str, Place]
-) -> Iterator[tuple[Place, Question]]:
+def iter_questions(settings: Questions, understood: Understood, held: Held) -> Iterator[tuple[Place, Question]]:
     """Yield the questions of a source as they are read, and fill in what was `understood`.
 
     `held` has the ids of the questions that the caller keeps, and their places; no other may have one of these. Raises
@@ -133,9 +137,9 @@ def iter_questions(
             columns.look_at(entry, layout, question is not None)
             if question is not None and not understood.fields:
                 understood.form, understood.fields = form, fields_of(entry, layout)
-        if question is not None and question.id in held:
+        if question is not None and (before := held.get(question.id)):
             same = f"id {question.id!r} was already used" if own_id else "the same question was asked"
-            wrong = [f"{same} at {where(held[question.id])}; ids must differ"]
+            wrong = [f"{same} at {where(before)}; {'ids must differ' if own_id else 'keep one, or give each an id'}"]
         if question is None or wrong:
             _note(problems, place, wrong)
         elif settings.options == "drop" and (reason := needs_options(question)):
@@ -154,31 +158,50 @@ class _Columns:
     """Which columns the rows of a source have, so that what all of them lack is said once and not for every row."""
 
     def __init__(self, settings: Questions) -> None:
-        named = [[paths] if isinstance(paths, str) else paths or () for paths in settings.fields.values()]
-        self._found: dict[str, None] = {}
-        self._named = {path: False for paths in named for path in paths}  # whether a row has it
-        self._needed: dict[tuple[str, ...], bool] = {}  # whether a row has one of them
+        named = {name: [paths] if isinstance(paths, str) else paths or () for name, paths in settings.fields.items()}
+        self._found: dict[str, Sequence[str]] = {}  # columns, and what is in them
+        self._named = {path: name for name, paths in named.items() for path in paths}
+        self._unseen = set(self._named)  # of these, those that no row has
+        self._needed: dict[tuple[str, tuple[str, ...]], bool] = {}  # whether a row has one of the columns of a field
         self._good = False  # whether a row gave a question
+        own = settings.form in ("auto", "rows")
+        self._remedy = "give yours as questions.fields.{}=COLUMN" if own else f"rows of form {settings.form} have one"
 
     def look_at(self, row: dict[str, Any], layout: Layout, good: bool) -> None:
         """Take note of a row, and of what it needed if it gave no question."""
-        self._found.update(dict.fromkeys(row))
+        for name in row:
+            if name not in self._found:
+                self._found[name] = _inner(row[name])
         self._good = self._good or good
-        for path in [path for path, seen in self._named.items() if not seen]:
-            self._named[path] = has_column(row, path)
+        if self._unseen:
+            self._unseen -= {path for path in self._unseen if has_column(row, path)}
         if not self._good:
-            answered = (layout.options, (layout.target,)) if layout.has_options(row) else (layout.answers,)
-            for paths in filter(None, ((layout.question,), *answered)):
-                self._needed[paths] = self._needed.get(paths, False) or any(has_column(row, path) for path in paths)
+            needed = {"question": (layout.question,), "answers": layout.answers}
+            if layout.has_options(row):
+                needed |= {"answers": (), "options": layout.options, "target": (layout.target,)}
+            for field in filter(itemgetter(1), needed.items()):
+                self._needed[field] = self._needed.get(field, False) or any(has_column(row, path) for path in field[1])
 
     def missing(self) -> list[str]:
         """What is wrong with the source as a whole."""
-        absent = [path for path, seen in self._named.items() if not seen]
-        if not self._good:
-            needed = [paths for paths, seen in self._needed.items() if not seen]
-            absent += ["answers" if "answers" in paths else " ".join(paths) for paths in needed]
-        columns = f"found: {', '.join(self._found) or 'none'}; known are {', '.join(_COLUMNS)}"
-        return [f"no column {path!r}; {columns}" for path in dict.fromkeys(absent)]
+        columns = [f"{name}.{inner}" if inner else name for name in self._found for inner in self._found[name] or [""]]
+        found = f"found: {', '.join(columns) or 'none'}"
+        problems = {
+            path: f"no column {path!r}, named by questions.fields.{name}; {found}"
+            for path, name in self._named.items()
+            if path in self._unseen
+        }
+        for (name, paths), seen in self._needed.items():
+            if not (seen or self._good):
+                path = "answers" if name == "answers" and "answers" in paths else " ".join(paths)
+                problems.setdefault(path, f"no column {path!r}; {found}; {self._remedy.format(name)}")
+        return list(problems.values())
+
+
+def _inner(value: Any) -> Sequence[str]:
+    """The names in an object, or in the first object of a list."""
+    first = value[0] if isinstance(value, list) and value else value
+    return list(first) if isinstance(first, dict) else ()
 
 
 def _note(problems: list[str], place: Place, wrong: Sequence[str]) -> None:

