@@ -8,40 +8,82 @@ from rich.table import Table
 
 from rait.evaluation.metrics import Metric, Metrics, format_metric
 
-_COLUMNS = ("P_c", "P_w", "P_r", "over_refusal", "THS")
+_SHARES = ("P_c", "P_w", "P_r")
 _HEADINGS = {"over_refusal": "over-refusal"}
+_NARROW = {"over_refusal": "over-\nrefusal", "unparsable": "unpars-\nable"}
+_MICRO = "micro (over questions)"
+_MACRO = "macro (over subjects)"
 
 
 def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
-    """One table a test set: a row a method, in points, THS with its 95 % interval."""
+    """One table a test set: a row a method, in points, THS with its 95 % interval.
+
+    Of multiple-choice questions the share unparsable is shown, too, and if they are of several subjects, a second row a
+    method with the macro averages.
+    """
     console = Console(highlight=False)
-    for name in next(iter(results.values())):
-        count = next(iter(results.values()))[name]["overall"]["P_c"]["n"]
-        table = Table(title=f"{name}: {count} questions, in points", title_justify="left", title_style="bold")
-        table.add_column("method")
-        for column in _COLUMNS:
-            table.add_column(_HEADINGS.get(column, column), justify="right", no_wrap=True)
-        for method, sets in results.items():
-            overall = {key: Metric(**value) for key, value in sets[name]["overall"].items()}
-            values = [_short(overall[column]) for column in _COLUMNS[:-1]]
-            table.add_row(method, *values, format_metric(overall["THS"]))
-        console.print(table)
-    console.print(
-        "P_c correct, P_w wrong, P_r refused; over-refusal: refused of what Init-Basic has right.\n"
-        "THS: 0 is Init-Basic itself, 100 is always right; in brackets its 95 % interval.",
-        style="dim",
+    first = next(iter(results.values()))
+    for name in first:
+        sets = {method: of_method[name] for method, of_method in results.items()}
+        console.print(_set_table(name, sets))
+    notes = ["P_c correct, P_w wrong, P_r refused; over-refusal: refused of what Init-Basic has right."]
+    if any(map(_is_choice, first.values())):
+        notes.append("Unparsable: the answer chooses no option; a part of P_w.")
+    if any(map(_has_macro, first.values())):
+        notes.append(f"First row of a method: {_MICRO}; second: {_MACRO}.")
+    notes.append("THS: 0 is Init-Basic itself, 100 is always right; in brackets its 95 % interval.")
+    console.print("\n".join(notes), style="dim")
+
+
+def _set_table(name: str, sets: Mapping[str, Any]) -> Table:
+    """One test set: what each method makes of it."""
+    first = next(iter(sets.values()))
+    choice, macro = _is_choice(first), _has_macro(first)
+    columns = (*_SHARES, *(["unparsable"] if choice else []), "over_refusal", "THS")
+    of = f" of {first['macro']['P_c']['n']} subjects" if macro else ""
+    table = Table(
+        title=f"{name}: {first['overall']['P_c']['n']} questions{of}, in points",
+        title_justify="left",
+        title_style="bold",
     )
+    table.add_column("method", overflow="fold")
+    for column in columns:
+        table.add_column((_NARROW if choice else _HEADINGS).get(column, column), justify="right", no_wrap=True)
+    for method, found in sets.items():
+        table.add_row(method, *(_cell(found["overall"], column) for column in columns))
+        if macro:
+            table.add_row("  macro", *(_cell(found["macro"], column) for column in columns), end_section=True)
+    return table
+
+
+def _is_choice(metrics: Mapping[str, Any]) -> bool:
+    """Say whether a set holds multiple-choice questions; results of earlier versions do not tell."""
+    overall = metrics["overall"]
+    return "unparsable" in overall and bool(overall["unparsable"]["n"])
+
+
+def _has_macro(metrics: Mapping[str, Any]) -> bool:
+    return _is_choice(metrics) and bool(metrics.get("macro"))
+
+
+def _cell(metrics: Mapping[str, Any], column: str) -> str:
+    if column not in metrics:
+        return ""
+    metric = Metric(**metrics[column])
+    return format_metric(metric) if column == "THS" else _short(metric)
 
 
 def print_metrics(metrics: Metrics) -> None:
-    """One set of verdicts: every metric with its interval and n, and the migration from the baseline."""
+    """One set of verdicts: every metric with its interval and n, averages, and the migration from the baseline."""
     console = Console(highlight=False)
-    table = Table(title="in points, with 95 % intervals", title_justify="left")
-    for column in ("metric", "value", "n"):
-        table.add_column(column, justify="left" if column == "metric" else "right")
-    for name, metric in metrics.overall.items():
-        table.add_row(name, format_metric(metric), str(metric.n))
-    console.print(table)
+    overall = {name: metric for name, metric in metrics.overall.items() if name != "unparsable" or metric.n}
+    if metrics.macro:
+        console.print(_metrics_table(f"{_MICRO}: points, 95 % intervals", overall, "n"))
+        console.print(_metrics_table(f"{_MACRO}: points, 95 % intervals", metrics.macro, "subjects"))
+    else:
+        console.print(_metrics_table("in points, with 95 % intervals", overall, "n"))
+    if metrics.groups:
+        console.print(_groups_table(metrics.groups))
     if metrics.migration:
         table = Table(title="questions: baseline (rows) to these verdicts (columns)", title_justify="left")
         table.add_column("")
@@ -50,6 +92,26 @@ def print_metrics(metrics: Metrics) -> None:
         for before, row in metrics.migration.items():
             table.add_row(before, *(str(count) for count in row.values()))
         console.print(table)
+
+
+def _metrics_table(title: str, metrics: Mapping[str, Metric], of: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in ("metric", "value", of):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for name, metric in metrics.items():
+        table.add_row(name, format_metric(metric), str(metric.n))
+    return table
+
+
+def _groups_table(groups: Mapping[str, Mapping[str, Metric]]) -> Table:
+    table = Table(title=f"by group, {_MICRO}, in points", title_justify="left")
+    table.add_column("group")
+    for column in (*_SHARES, "THS", "n"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, found in groups.items():
+        shares = [_short(found[column]) for column in _SHARES]
+        table.add_row(name, *shares, format_metric(found["THS"]), str(found["P_c"].n))
+    return table
 
 
 def _short(metric: Metric) -> str:

@@ -1,6 +1,7 @@
 """The metrics against hand-computed numbers, the paper's tables and brute force."""
 
 import json
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -23,8 +24,8 @@ def verdict(key: str, outcome: Outcome, category: str = "", rule: str = "", ques
 
 
 def verdicts(outcomes: str, category: str = "") -> list[Verdict]:
-    """One verdict for each letter: c, w, r, or b for refused and answered; ids follow the place."""
-    kinds = {"c": (C, ""), "w": (W, ""), "r": (R, "refused"), "b": (R, "refused_and_answered")}
+    """One verdict for each letter: c, w, r, b for refused and answered, u for unparsable; ids follow the place."""
+    kinds = {"c": (C, ""), "w": (W, ""), "r": (R, "refused"), "b": (R, "refused_and_answered"), "u": (W, "unparsable")}
     return [verdict(f"{category}{n}", kinds[o][0], category, kinds[o][1]) for n, o in enumerate(outcomes)]
 
 
@@ -84,17 +85,47 @@ def test_every_number_of_a_ten_question_table() -> None:
         "P_r": (pytest.approx(0.4), 10),
         "refused_and_answered": (pytest.approx(0.1), 10),
         "accuracy_on_answered": (pytest.approx(0.5), 6),
+        "unparsable": (None, 0),
         "THS": (pytest.approx(0.3 - 0.3 * 0.4 / 0.4), 10),
         "over_refusal": (pytest.approx(2 / 4), 4),
         "missed_refusal": (pytest.approx(3 / 6), 6),
     }
-    assert metrics.counts == {"correct": 3, "wrong": 3, "refused": 4, "refused_and_answered": 1}
+    assert metrics.counts == {"correct": 3, "wrong": 3, "refused": 4, "refused_and_answered": 1, "unparsable": 0}
     assert metrics.migration == {
         "correct": {"correct": 2, "wrong": 0, "refused": 2},
         "wrong": {"correct": 1, "wrong": 2, "refused": 1},
         "refused": {"correct": 0, "wrong": 1, "refused": 1},
     }
-    assert metrics.categories == {}
+    assert metrics.categories == metrics.macro == metrics.groups == {}
+
+
+def of_options(found: list[Verdict]) -> list[Verdict]:
+    return [replace(verdict, options=("one", "two"), target=0) for verdict in found]
+
+
+def test_what_cannot_be_parsed_is_wrong_and_counted_apart() -> None:
+    choice = of_options(verdicts("ccwuurb"))
+    metrics = evaluate(choice, of_options(verdicts("ccuwwww")))
+    assert metrics.counts == {"correct": 2, "wrong": 3, "refused": 2, "refused_and_answered": 1, "unparsable": 2}
+    assert (metrics.overall["P_w"].value, metrics.overall["P_w"].n) == (pytest.approx(3 / 7), 7)
+    assert (metrics.overall["unparsable"].value, metrics.overall["unparsable"].n) == (pytest.approx(2 / 7), 7)
+    assert metrics.overall["THS"].value == pytest.approx(2 / 7 - 3 / 7 * 2 / 5)
+    # Open-ended questions beside them change the count of questions, not the share.
+    mixed = evaluate(choice + verdicts("cwwww", "open")).overall
+    assert (mixed["unparsable"].value, mixed["unparsable"].n) == (pytest.approx(2 / 7), 7)
+    assert (mixed["P_w"].value, mixed["P_w"].n) == (pytest.approx(7 / 12), 12)
+
+
+def test_nothing_unparsable_is_a_share_of_0_only_among_questions_with_options() -> None:
+    assert evaluate(of_options(verdicts("cwr"))).overall["unparsable"] == Metric(0.0, 0.0, 0.0, 3)
+    assert evaluate(verdicts("cwr")).overall["unparsable"] == Metric(None, None, None, 0)
+    assert evaluate([]).overall["unparsable"] == Metric(None, None, None, 0)
+
+
+def test_the_interval_of_the_share_unparsable_is_binomial() -> None:
+    found = evaluate(of_options(verdicts("u" * 40 + "c" * 160)), resamples=20_000).overall["unparsable"]
+    low, high = np.quantile(np.random.default_rng(1).binomial(200, 0.2, 20_000) / 200, [0.025, 0.975])
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.0051), pytest.approx(high, abs=0.0051))
 
 
 def test_categories_are_scored_apart_and_do_not_depend_on_each_other() -> None:
@@ -138,17 +169,20 @@ def test_json_has_null_for_undefined() -> None:
             "P_r": {"value": 1.0, "low": 1.0, "high": 1.0, "n": 2},
             "refused_and_answered": {"value": 0.0, "low": 0.0, "high": 0.0, "n": 2},
             "accuracy_on_answered": {"value": None, "low": None, "high": None, "n": 0},
+            "unparsable": {"value": None, "low": None, "high": None, "n": 0},
             "THS": {"value": None, "low": None, "high": None, "n": 2},
             "over_refusal": {"value": 1.0, "low": 1.0, "high": 1.0, "n": 2},
             "missed_refusal": {"value": None, "low": None, "high": None, "n": 0},
         },
-        "counts": {"correct": 0, "wrong": 0, "refused": 2, "refused_and_answered": 0},
+        "counts": {"correct": 0, "wrong": 0, "refused": 2, "refused_and_answered": 0, "unparsable": 0},
         "migration": {
             "correct": {"correct": 0, "wrong": 0, "refused": 2},
             "wrong": {"correct": 0, "wrong": 0, "refused": 0},
             "refused": {"correct": 0, "wrong": 0, "refused": 0},
         },
         "categories": {},
+        "macro": {},
+        "groups": {},
         "seed": 5,
         "resamples": 20,
     }
@@ -199,19 +233,20 @@ def test_the_same_id_for_another_question_is_noticed() -> None:
 
 # Properties
 
-PAIRS = st.lists(st.tuples(st.sampled_from("cwr"), st.sampled_from("cwrb")), max_size=30)
+PAIRS = st.lists(st.tuples(st.sampled_from("cwr"), st.sampled_from("cwrbu")), max_size=30)
 
 
 @settings(deadline=None)
 @given(PAIRS, st.randoms(use_true_random=False))
 def test_properties_of_any_pair_of_models(pairs: list[tuple[str, str]], random: Random) -> None:
     before = verdicts("".join(old for old, _ in pairs))
-    after = verdicts("".join(new for _, new in pairs))
+    after = of_options(verdicts("".join(new for _, new in pairs)))
     metrics = evaluate(after, before, resamples=40)
     values = {name: metric.value for name, metric in metrics.overall.items()}
     if pairs:
         assert values["P_c"] + values["P_w"] + values["P_r"] == pytest.approx(1)  # type: ignore[operator]
         assert values["refused_and_answered"] <= values["P_r"]  # type: ignore[operator]
+        assert values["unparsable"] <= values["P_w"]  # type: ignore[operator]
     for metric in metrics.overall.values():
         if metric.low is not None and metric.high is not None:
             assert metric.low <= metric.high

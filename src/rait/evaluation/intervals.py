@@ -6,7 +6,9 @@
 Drawing n questions with replacement and counting them by cell is one multinomial draw over the cells. So the counts are
 drawn directly: the distribution is exactly that of the bootstrap over questions (Efron 1979), at a cost that does not
 depend on the number of questions. For a number that compares two models the cells are the pairs (before, after), which
-makes the bootstrap a paired one.
+makes the bootstrap a paired one. One draw for each category, of its own questions alone, is the bootstrap within
+categories (stratified): what is computed from the categories' draws together varies as it does over test sets that hold
+as many questions of each category.
 """
 
 from typing import Any
