@@ -13,11 +13,11 @@ from collections import Counter
 from rait.evaluation.answering import answer
 from rait.models.loading import load
 from rait.progress import progress, say
-from rait.prompting import renderer
+from rait.prompting import Renderer
 from rait.questions import atlas
 from rait.recipe import Model, load_recipe
 from rait.records import Outcome
-from rait.stages import split_shots
+from rait.stages import all_of, split_shots
 
 
 def main() -> None:
@@ -25,13 +25,14 @@ def main() -> None:
     loaded = load(Model(source=sys.argv[1] if len(sys.argv) > 1 else recipe.model.source), say=say)
     shots, pool = split_shots(atlas.atlas_questions("train"), recipe)
     questions = pool + [question for split in atlas.SPLITS[1:] for question in atlas.atlas_questions(split)]
-    render = renderer(loaded.tokenizer, recipe.prompt, shots=shots)
+    render = Renderer(loaded.tokenizer, recipe.prompt, shots)
     start = time.monotonic()
     with progress("answer", len(questions), "question") as advance:
-        verdicts = answer(loaded, questions, render, max_new_tokens=16, advance=advance)
+        verdicts = answer(loaded, questions, render, recipe.evaluation, advance=advance)
     asked = Counter(verdict.category for verdict in verdicts)
     right = Counter(verdict.category for verdict in verdicts if verdict.outcome is Outcome.CORRECT)
-    print(f"{loaded.source}, greedy, {len(shots)} examples, {time.monotonic() - start:.0f} s on {platform.processor()}")
+    seconds = time.monotonic() - start
+    print(f"{loaded.source}, greedy, {len(all_of(shots))} examples, {seconds:.0f} s on {platform.processor()}")
     print("\n| relation | questions | correct |\n|---|---:|---:|")
     for relation in atlas.relations():
         name = relation.name

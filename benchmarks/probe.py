@@ -37,7 +37,7 @@ from rait.judging import match
 from rait.models import bundled
 from rait.models.loading import load_tokenizer, locate
 from rait.progress import say
-from rait.prompting import renderer
+from rait.prompting import Renderer
 from rait.recipe import Model, Recipe, load_recipe
 from rait.seeding import seed_for, ticket
 from rait.stages import load_set, split_shots
@@ -106,7 +106,7 @@ def main() -> None:
 def _questions(recipe: Recipe, count: int) -> list[Asked]:
     """`count` questions at random out of those that the recipe probes, in its prompt."""
     shots, pool = split_shots(load_set(recipe.questions, recipe.seed), recipe)
-    render = renderer(load_tokenizer(recipe.model), recipe.prompt, shots=shots)
+    render = Renderer(load_tokenizer(recipe.model), recipe.prompt, shots)
     some = heapq.nsmallest(count, pool, key=lambda question: ticket(recipe.seed, "benchmark", question.id))
     return [
         Asked(
@@ -114,7 +114,7 @@ def _questions(recipe: Recipe, count: int) -> list[Asked]:
             question=question.question,
             answers=list(question.answers),
             category=question.category,
-            prompt=render(question.question),
+            prompt=render(question),
             seed=seed_for(recipe.seed, "benchmark", question.id),
         )
         for question in some

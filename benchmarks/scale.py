@@ -244,7 +244,7 @@ def probe_random_model(folder: Path, size: int) -> tuple[float, int]:
     )
     start = time.perf_counter()
     states = probe_in_shards(
-        loaded, questions, size, (), Prompt(instruction=""), settings, seed=0, shards=folder / "shards", what="probe"
+        loaded, questions, size, {}, Prompt(instruction=""), settings, seed=0, shards=folder / "shards", what="probe"
     )
     write_records(folder / "states.parquet", states, KnowledgeState)
     seconds = time.perf_counter() - start
@@ -270,7 +270,7 @@ def probe_atlas(number: int) -> tuple[float, int, int]:
     from rait.knowledge.query import query
     from rait.models.embedding import load_embedder
     from rait.models.loading import load
-    from rait.prompting import renderer
+    from rait.prompting import Renderer
     from rait.questions import load_questions
     from rait.recipe import load_recipe
     from rait.stages import split_shots
@@ -288,7 +288,8 @@ def probe_atlas(number: int) -> tuple[float, int, int]:
 
     loaded.model.get_input_embeddings().register_forward_pre_hook(count)
     start = time.perf_counter()
-    states = query(loaded, pool, renderer(loaded.tokenizer, recipe.prompt, shots=shots), recipe.probe, embed, seed=0)
+    render = Renderer(loaded.tokenizer, recipe.prompt, shots)
+    states = list(query(loaded, pool, render, recipe.probe, embed, seed=0))
     return time.perf_counter() - start, rows, sum(len(state.responses) for state in states)
 
 

@@ -42,7 +42,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, DataCollatorForSeq2Se
 from trl import SFTConfig, SFTTrainer
 
 from rait.models.loading import load, load_tokenizer, locate
-from rait.prompting import completion, renderer
+from rait.prompting import Renderer
 from rait.questions import atlas
 from rait.recipe import Recipe, Tuning, load_recipe
 from rait.records import Example, Role
@@ -135,12 +135,12 @@ def tuning_data(tokenizer: Any, recipe: Recipe, count: int) -> list[Example]:
     drawn = sorted(questions, key=lambda question: ticket(SEED, "tuning benchmark", question.id))[:count]
     every = 1 + recipe.construction.vanilla // recipe.construction.idk
     refused = {question.id for question in drawn[::every]}
-    render = renderer(tokenizer, recipe.prompt, may_refuse=True)
+    render = Renderer(tokenizer, recipe.prompt, may_refuse=True)
     made = []
     for one in sorted(drawn, key=lambda question: question.id):
         role, answer = (Role.IDK, recipe.prompt.refusal) if one.id in refused else (Role.VANILLA, one.answers[0])
-        text = completion(tokenizer, recipe.prompt, answer)
-        made.append(Example(id=one.id, prompt=render(one.question), completion=text, role=role))
+        text = render.completion(answer)
+        made.append(Example(id=one.id, prompt=render(one), completion=text, role=role))
     return made
 
 

@@ -47,7 +47,7 @@ def rait_probe(job: Job) -> Ready:
             for one in asked
         ]
         probe = Probe(samples=samples, max_new_tokens=job.max_new_tokens)
-        states = query(loaded, questions, prompts.__getitem__, probe, embed, seed=0)
+        states = query(loaded, questions, lambda asked: prompts[asked.question], probe, embed, seed=0)
         return [{answer.text: answer.count for answer in state.responses} for state in states]
 
     return Ready(ask, count_rows(loaded.model))
