@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="recipe keys to change")]
+RecipeArgument = Annotated[str | None, typer.Argument(help="recipe file or name; without it the embedded default")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
 ModelOption = Annotated[str, typer.Option("--model", help="hub id, folder, .gguf file, or gemma-3-270m (bundled)")]
 QuestionsOption = Annotated[
@@ -39,19 +40,18 @@ SplitOption = Annotated[str | None, typer.Option("--split", help="split of atlas
 
 @app.command()
 def run(
-    recipe: Annotated[str | None, typer.Argument(help="recipe file or name; without it the embedded default")] = None,
+    recipe: RecipeArgument = None,
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option("--out", help="run folder; an unfinished run there goes on")] = Path("rait-run"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only estimate work and memory")] = False,
     json: Json = False,
 ) -> None:
     """Run everything, from the first question to the comparison; resumable at any moment."""
     from rait.pipeline import run as run_recipe
-    from rait.recipe import load_recipe
 
-    words = list(overrides or [])
-    if recipe is not None and "=" in recipe:  # `rait run key=value` without a recipe
-        words, recipe = [recipe, *words], None
-    loaded = load_recipe(recipe, words)
+    loaded = _named_recipe(recipe, overrides)
+    if dry_run:
+        return _show_estimate(loaded, json)
     results = run_recipe(loaded, out)
     if json:
         _print_json({"run": str(out), "results": results})
@@ -200,11 +200,11 @@ def evaluate(
     from rait.evaluation.metrics import evaluate as measure
     from rait.evaluation.metrics import format_metric, to_json
     from rait.progress import say
+    from rait.questions.mmlu import groups_of
 
     recipe = _recipe(overrides, model=model, questions=questions, split=split)
-    metrics = measure(
-        evaluate_to_file(recipe, out, adapter, shots_from, may_refuse=not basic, say=say), seed=recipe.seed
-    )
+    found = evaluate_to_file(recipe, out, adapter, shots_from, may_refuse=not basic, say=say)
+    metrics = measure(found, groups=groups_of(verdict.category for verdict in found), seed=recipe.seed)
     shares = ", ".join(f"{name} {format_metric(metrics.overall[name])}" for name in ("P_c", "P_w", "P_r"))
     _done(json, {"verdicts": str(out), "metrics": to_json(metrics)}, f"{shares}; written to {out}")
 
@@ -222,8 +222,11 @@ def score(
     from rait.evaluation.metrics import evaluate as measure
     from rait.evaluation.metrics import to_json
     from rait.evaluation.verdicts import read_verdicts
+    from rait.questions.mmlu import groups_of
 
-    metrics = measure(read_verdicts(verdicts, refusal), read_verdicts(baseline, refusal) if baseline else None)
+    found = read_verdicts(verdicts, refusal)
+    before = read_verdicts(baseline, refusal) if baseline else None
+    metrics = measure(found, before, groups=groups_of(verdict.category for verdict in found))
     if json:
         _print_json(to_json(metrics))
     else:
@@ -249,6 +252,20 @@ def questions(
     recipe = _recipe(overrides, questions=source, split=split, form=form)
     found = overview(recipe.questions, recipe.prompt.refusal)
     _done(json, found, format_overview(found))
+
+
+@app.command()
+def prompts(
+    recipe: RecipeArgument = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Print every prompt that a run would put, with the first question of each set."""
+    from rait.pipeline import prompts_of
+    from rait.progress import say
+
+    text = prompts_of(_named_recipe(recipe, overrides), say)
+    _done(json, {"prompts": text}, text.rstrip("\n"))
 
 
 @app.command()
@@ -323,6 +340,27 @@ def main() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _named_recipe(recipe: str | None, overrides: list[str] | None) -> "Recipe":
+    """A recipe by file or name, or the embedded default, with overrides."""
+    from rait.recipe import load_recipe
+
+    words = list(overrides or [])
+    if recipe is not None and "=" in recipe:  # `rait run key=value` without a recipe
+        words, recipe = [recipe, *words], None
+    return load_recipe(recipe, words)
+
+
+def _show_estimate(recipe: "Recipe", json: bool) -> None:
+    from rait.estimate import estimate, print_estimate
+    from rait.progress import say
+
+    found = estimate(recipe, say)
+    if json:
+        _print_json(found.as_json())
+    else:
+        print_estimate(found)
 
 
 def _recipe(

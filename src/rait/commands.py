@@ -15,13 +15,16 @@ from rait.errors import InputError, RecipeError
 from rait.knowledge.flow import flows
 from rait.manifest import Say, fingerprint_of, fingerprint_of_all
 from rait.models.loading import fingerprint, load, load_tokenizer
+from rait.prompting import Shots
 from rait.recipe import Recipe, Tuning
-from rait.records import Decision, Example, KnowledgeFlow, KnowledgeState, Question, Verdict
+from rait.records import Decision, Example, KnowledgeFlow, KnowledgeState, Verdict
 from rait.stages import (
     Models,
+    all_of,
     answer_all,
     bare_states,
     fine_tune_into,
+    load_pool,
     load_set,
     plain,
     probe_in_shards,
@@ -44,12 +47,12 @@ def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> 
     The states returned lack their responses.
     """
     check_target(out)
-    questions = load_set(recipe.questions, recipe.seed)
+    questions = load_pool(recipe, say)
     shots, pool = split_shots(questions, recipe)
     if not pool:
         raise InputError(
-            f"{recipe.questions.source} has {len(questions)} questions, and {len(shots)} of them serve as worked "
-            "examples; give more questions or lower prompt.shots"
+            f"{recipe.questions.source} has {len(questions)} questions, and {len(all_of(shots))} of them serve as "
+            "worked examples; give more questions or lower prompt.shots"
         )
     loaded = load(recipe.model, adapter=adapter, say=say)
     key = {
@@ -134,11 +137,13 @@ def evaluate_to_file(
     Worked examples stand before each question if `shots_from` names a question set to draw them from.
     """
     check_target(out)
-    questions = load_set(recipe.questions, recipe.seed)
-    shots: Sequence[Question] = ()
+    questions = load_set(recipe.questions, recipe.seed, say)
+    shots: Shots = {}
     if shots_from:
         source = recipe.questions.model_copy(update={"source": shots_from, "split": "train", "limit": None})
         shots, _ = split_shots(load_set(source, recipe.seed), recipe)
+    elif recipe.prompt.shots_from:
+        shots, _ = split_shots((), recipe)
     loaded = load(recipe.model, adapter=adapter, say=say)
     verdicts = answer_all(loaded, questions, shots, may_refuse, recipe, "evaluate")
     write_records(out, verdicts, Verdict)

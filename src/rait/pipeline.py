@@ -2,7 +2,7 @@
 
     results = run(load_recipe("default"), Path("run"))
 
-    RUN/  recipe.yaml  manifest.json  questions/{train,SET}.parquet
+    RUN/  recipe.yaml  manifest.json  prompts.txt  questions/{train,SET}.parquet
           knowledge/{initial,rehearsed,flow}.parquet  rehearsal/{examples.jsonl,losses.json,adapter/}
           init_basic/  init_refuse/  {SET.verdicts.parquet,metrics.json}
           STRATEGY/{decisions.parquet,examples.jsonl,losses.json,adapter/,SET.verdicts.parquet,metrics.json}
@@ -15,33 +15,40 @@ else.
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rait.construction import construct, find_strategy, summarise
-from rait.errors import InputError
+from rait.errors import InputError, some
 from rait.evaluation.metrics import evaluate, to_json
 from rait.knowledge.flow import flows
 from rait.manifest import Book, Say, fingerprint_of, fingerprint_of_all, locked
 from rait.progress import say
-from rait.prompting import uses_chat
+from rait.prompting import Shots, uses_chat
+from rait.questions import validate, without, without_leaks
+from rait.questions.mmlu import groups_of
 from rait.recipe import Prompt, Recipe
 from rait.records import Decision, Example, KnowledgeFlow, KnowledgeState, Question, Verdict
+from rait.shown import shown_prompts
 from rait.stages import (
     Models,
+    all_of,
     answer_all,
     bare_states,
     fine_tune_into,
+    load_pool,
     load_set,
     plain,
     probe_in_shards,
     rehearsal_examples,
     seeded,
+    shown,
     split_shots,
     tuning_examples,
 )
-from rait.tables import count_rows, iter_records, read_records, write_json, write_records
+from rait.tables import atomic, count_rows, iter_records, read_records, write_json, write_records
 
 BASELINES = {"init_basic": False, "init_refuse": True}  # name -> whether the prompt invites a refusal
 
@@ -61,6 +68,7 @@ def run(recipe: Recipe, folder: str | Path, say: Say = say) -> Results:
         book.begin(recipe)
         pool, shots, tests = _questions(recipe, book)
         models = Models(recipe, say)
+        _prompts(recipe, book, models, pool, shots, tests)
         initial = _probe(recipe, book, models, pool, shots, "initial", None)
         flow = None
         if not any(strategy.needs_flow for strategy in strategies):
@@ -75,38 +83,89 @@ def run(recipe: Recipe, folder: str | Path, say: Say = say) -> Results:
         for strategy in strategies:
             made = _construct(recipe, book, models, strategy.name, initial, flow if strategy.needs_flow else None)
             adapter = _tune(recipe, book, models, strategy.name, made)
-            verdicts[strategy.name] = _evaluate(recipe, book, models, tests, strategy.name, (), True, adapter)
+            verdicts[strategy.name] = _evaluate(recipe, book, models, tests, strategy.name, {}, True, adapter)
         results = {name: _score(recipe, book, name, own, verdicts["init_basic"]) for name, own in verdicts.items()}
         book.end()
         return results
 
 
+def question_sets(recipe: Recipe, note: Say) -> tuple[dict[str, list[Question]], Shots]:
+    """The questions of each set, "train" for those that are probed, and the worked examples taken out of them.
+
+    `note` is told what is left out of a test set, and what is odd about a set. Raises `InputError` where nothing is
+    left of one.
+    """
+    shots, pool = split_shots(load_pool(recipe, note), recipe)
+    sets = {"train": pool}
+    for name, source in recipe.tests.items():
+        sets[name] = load_set(source, recipe.seed, note)
+        leaked: list[Question] = []
+        if source.leaked == "exclude":
+            sets[name], leaked = without_leaks(sets[name], chain(pool, all_of(shots)))
+        if leaked:
+            ids = some([question.id for question in leaked])
+            note(
+                f"{len(leaked)} questions of {name} are trained on too and left out ({ids}); "
+                f"tests.{name}.leaked=keep would keep them"
+            )
+    for name, questions in sets.items():
+        if not questions:
+            raise InputError(f"the question set {name!r} is empty after leaving out worked examples and leaks")
+        checked = validate(questions, recipe.prompt.refusal)
+        for finding in checked.findings:
+            note(f"{name}: {finding}")
+        sets[name] = without(questions, checked.excluded)
+    return sets, shots
+
+
+def prompts_of(recipe: Recipe, say: Say = say) -> str:
+    """Every prompt that a run of `recipe` puts, each with the first question of its set, as text for a reader."""
+    sets, shots = question_sets(recipe, say)
+    asked = {name: questions[0] for name, questions in sets.items()}
+    return shown_prompts(recipe, Models(recipe, say).tokenizer(), asked, shots)
+
+
 # --- steps, in their order -------------------------------------------------------------------------------------------
 
 
-def _questions(recipe: Recipe, book: Book) -> tuple[Path, list[Question], dict[str, Path]]:
+def _questions(recipe: Recipe, book: Book) -> tuple[Path, Shots, dict[str, Path]]:
     """The pool that is probed, the worked examples taken out of it, and the test sets, as files of the run."""
     files = {"train": book.folder / "questions/train.parquet"}
     files |= {name: book.folder / f"questions/{name}.parquet" for name in recipe.tests}
     shots_file = book.folder / "questions/shots.parquet"
 
     # Reading is quick next to everything else, and a changed file must be noticed: it is done at every start.
-    shots, pool = split_shots(load_set(recipe.questions, recipe.seed), recipe)
-    sets = {"train": pool} | {name: load_set(source, recipe.seed) for name, source in recipe.tests.items()}
-    for name, questions in sets.items():
-        if not questions:
-            raise InputError(f"the question set {name!r} is empty after leaving out {len(shots)} worked examples")
+    sets, shots = question_sets(recipe, book.note)
     key = {name: fingerprint_of_all(map(plain, questions)) for name, questions in sets.items()}
-    with book.step(
-        "questions", key | {"shots": [plain(shot) for shot in shots]}, [*files.values(), shots_file]
-    ) as todo:
+    with book.step("questions", key | {"shots": shown(shots)}, [*files.values(), shots_file]) as todo:
         if todo:
             for name, questions in sets.items():
                 write_records(files[name], questions, Question)
-            write_records(shots_file, shots, Question)
+            write_records(shots_file, all_of(shots), Question)
     counts = ", ".join(f"{len(questions)} {name}" for name, questions in sets.items())
-    book.say(f"{counts} questions; {len(shots)} more of train serve as worked examples")
+    book.say(f"{counts} questions; {len(all_of(shots))} more serve as worked examples")
     return files["train"], shots, {name: files[name] for name in recipe.tests}
+
+
+def _prompts(recipe: Recipe, book: Book, models: Models, pool: Path, shots: Shots, tests: Mapping[str, Path]) -> None:
+    """Every prompt of the run, for a reader."""
+    out = book.folder / "prompts.txt"
+    sets = {"train": pool, **tests}
+    asked = {name: next(iter_records(path, Question)) for name, path in sets.items()}
+    key = {
+        "template": models.tokenizer_key(),
+        "asked": {name: plain(question) for name, question in asked.items()},
+        "shots": shown(shots),
+        "strategies": recipe.strategies,
+        "prompt": recipe.prompt.model_dump(),
+        "probe": recipe.probe.model_dump(include={"samples", "max_new_tokens"}),
+        "evaluation": recipe.evaluation.model_dump(include={"choice", "max_new_tokens"}),
+    }
+    with book.step("prompts", key, [out]) as todo:
+        if todo:
+            text = shown_prompts(recipe, models.tokenizer(), asked, shots)
+            with atomic(out) as file:
+                file.write(text.encode(errors="replace"))
 
 
 def _probe(
@@ -114,7 +173,7 @@ def _probe(
     book: Book,
     models: Models,
     pool: Path,
-    shots: Sequence[Question],
+    shots: Shots,
     which: str,
     adapter: Path | None,
 ) -> Path:
@@ -123,7 +182,7 @@ def _probe(
     key = {
         "model": models.key(adapter),
         "questions": book.digest(pool),
-        "shots": [plain(shot) for shot in shots],
+        "shots": shown(shots),
         "prompt": _probe_prompt(recipe.prompt),
         "probe": recipe.probe.model_dump(exclude={"shard"}),
         "seed": recipe.seed,
@@ -228,7 +287,7 @@ def _evaluate(
     models: Models,
     tests: Mapping[str, Path],
     method: str,
-    shots: Sequence[Question],
+    shots: Shots,
     may_refuse: bool,
     adapter: Path | None,
 ) -> dict[str, Path]:
@@ -239,15 +298,17 @@ def _evaluate(
         key = {
             "model": models.key(adapter),
             "questions": book.digest(questions_file),
-            "shots": [plain(shot) for shot in shots],
-            "prompt": recipe.prompt.model_dump(exclude={"shots"} | (set() if may_refuse else {"refusal_instruction"})),
+            "shots": shown(shots),
+            "prompt": recipe.prompt.model_dump(
+                exclude={"shots", "shots_from"} | (set() if may_refuse else {"refusal_instruction"})
+            ),
             "may_refuse": may_refuse,
-            "max_new_tokens": recipe.evaluation.max_new_tokens,
+            "evaluation": recipe.evaluation.model_dump(exclude={"resamples"}),
         }
         with book.step(f"{method}/{name}", key, [out]) as todo:
             if todo:
                 loaded = models.load(adapter)
-                own = () if uses_chat(loaded.tokenizer, recipe.prompt) else shots
+                own = {} if uses_chat(loaded.tokenizer, recipe.prompt) else shots
                 questions = read_records(questions_file, Question)
                 what = f"evaluate {method} on {name}"
                 write_records(out, answer_all(loaded, questions, own, may_refuse, recipe, what), Verdict)
@@ -267,17 +328,12 @@ def _score(
     with book.step(f"{method}/metrics", key, [out]) as todo:
         if todo:
             resamples = recipe.evaluation.resamples
-            metrics = {
-                name: to_json(
-                    evaluate(
-                        read_records(path, Verdict),
-                        read_records(baseline[name], Verdict),
-                        seed=recipe.seed,
-                        resamples=resamples,
-                    )
-                )
-                for name, path in verdicts.items()
-            }
+            metrics = {}
+            for name, path in verdicts.items():
+                after, before = read_records(path, Verdict), read_records(baseline[name], Verdict)
+                groups = groups_of(verdict.category for verdict in after)
+                found = evaluate(after, before, groups=groups, seed=recipe.seed, resamples=resamples)
+                metrics[name] = to_json(found)
             write_json(out, metrics)
     metrics_read: dict[str, Any] = json.loads(out.read_text("utf-8"))
     return metrics_read
@@ -285,4 +341,4 @@ def _score(
 
 def _probe_prompt(prompt: Prompt) -> dict[str, Any]:
     """What of the prompt a plain question depends on; the worked examples stand in the key themselves."""
-    return prompt.model_dump(include={"style", "instruction"})
+    return prompt.model_dump(include={"style", "instruction", "system", "choice"})

@@ -12,6 +12,10 @@ TOLERANCE = 1e-9
 """Differences of correctness below this are rounding noise of k/N floats, not a change."""
 
 
+LETTERS = "ABCDEFGHIJ"
+"""The names of the options of a multiple-choice question, in their order."""
+
+
 class Role(StrEnum):
     """What construction decides about a question (CRaFT, Algorithm 1)."""
 
@@ -62,13 +66,15 @@ class Answer:
 class KnowledgeState(Question):
     """A question together with what a model knows about it (paper section 3.1).
 
-    `correctness` (mu) lies in [0, 1]; `certainty` (sigma) in [-1, 1], higher is more certain. `responses` stand in
-    descending order of count; they may be empty where a state was made elsewhere.
+    `correctness` (mu) lies in [0, 1]; `certainty` (sigma), higher is more certain, in [-1, 1] where answers were
+    sampled and in [-log(options), 0], in nats, where options were scored. `responses` stand in descending order of
+    count; `probabilities` are those of the options, in their order. Both may be empty where a state was made elsewhere.
     """
 
     correctness: float
     certainty: float
     responses: tuple[Answer, ...] = ()
+    probabilities: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a state that no later stage could use."""
@@ -95,7 +101,7 @@ class KnowledgeFlow:
 
     @property
     def certainty_flow(self) -> float:
-        """Delta sigma = sigma(rehearsed) - sigma(initial), in [-2, 2]."""
+        """Delta sigma = sigma(rehearsed) - sigma(initial), in [-2, 2], or [-log(options), log(options)]."""
         return self.certainty_after - self.certainty_before
 
     @property

@@ -39,7 +39,8 @@ class Questions(_Settings):
 
     source: str = Field(
         default="atlas",
-        description="atlas (embedded), a file (.jsonl .json .csv .tsv .parquet, OpenTriviaQA text), a folder of MMLU "
+        description="atlas (embedded), atlas-choice (the same with options), a file (.jsonl .json .csv .tsv .parquet, "
+        "OpenTriviaQA text), a folder of MMLU "
         "or OpenTriviaQA files, or a hub id",
     )
     name: str | None = Field(default=None, description="configuration of a hub set that has several")
@@ -85,8 +86,19 @@ class Prompt(_Settings):
     shots: Annotated[int, Field(ge=0)] = Field(
         default=3, description="worked examples before the question when the model is probed"
     )
-    instruction: str = Field(
-        default="Answer the question as briefly as possible.", description="first line of every prompt"
+    shots_from: Questions | None = Field(
+        default=None,
+        description="where worked examples come from: the first ones of the question's category, if it has any there; "
+        "none: they are taken out of the questions",
+    )
+    choice: Literal["letter", "text"] = Field(
+        default="letter",
+        description="multiple choice: letter shows the options and asks for a letter (paper); text asks the question "
+        "alone and compares the options as answers, for models too small to bind letters",
+    )
+    system: str = Field(default="", description="system turn of a chat prompt, first line of a plain one")
+    instruction: str | None = Field(
+        default=None, description="begins every prompt; none: as fits open-ended or multiple-choice questions"
     )
     refusal: str = Field(
         default="I don't know", min_length=1, description="the answer that is taught for what is not known"
@@ -132,9 +144,11 @@ class Rehearsal(_Settings):
     rule: Literal["threshold", "top"] = Field(
         default="threshold", description="threshold: at random from those above both bounds; top: the highest"
     )
-    correctness: Share = Field(default=0.995, description="lowest correctness, for rule threshold")
-    certainty: Annotated[float, Field(ge=-1, le=1)] = Field(
-        default=0.995, description="lowest certainty, for rule threshold"
+    correctness: Share | None = Field(
+        default=None, description="lowest correctness, for rule threshold; none: 0.995, of multiple choice 0.99"
+    )
+    certainty: Annotated[float, Field(le=1)] | None = Field(
+        default=None, description="lowest certainty, for rule threshold; none: 0.995, of multiple choice any"
     )
     size: Count = Field(default=1000, description="questions at most")
     tuning: Tuning = Tuning()
@@ -165,9 +179,14 @@ class Construction(_Settings):
 
 
 class Evaluation(_Settings):
-    """Greedy answers to test questions."""
+    """The answers to test questions: greedy, or the best scored."""
 
     max_new_tokens: Count = Field(default=50, description="an answer's length at most")
+    choice: Literal["auto", "generate", "score"] = Field(
+        default="auto",
+        description="multiple choice: parse what the model writes (paper), or take the likeliest of the options "
+        "and the refusal; auto: generate for letters, score for texts",
+    )
     resamples: Annotated[int, Field(ge=100)] = Field(
         default=2000, description="bootstrap resamples behind every interval"
     )

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rait.construction import examples
+from rait.errors import InputError, some
 from rait.evaluation.answering import answer
 from rait.knowledge.query import query
 from rait.knowledge.rehearsal import select, target
 from rait.manifest import Say, fingerprint_of
-from rait.models.loading import LoadedModel, fingerprint, load, load_tokenizer, locate
+from rait.models.loading import LoadedModel, fingerprint, load, load_tokenizer, locate, release
 from rait.progress import progress
-from rait.prompting import choose_shots, completion, renderer
-from rait.questions import load_questions
+from rait.prompting import Renderer, Shots, choose_shots, shots_by_category
+from rait.questions import read_questions
 from rait.recipe import Construction, Probe, Prompt, Questions, Recipe, Tuning
 from rait.records import Decision, Example, KnowledgeState, Question, Role, Verdict
 from rait.tables import atomic, batched, iter_records, write_json, write_records
@@ -55,6 +56,7 @@ class Models:
         """The model, to be asked and not changed."""
         if self._current is None or self._current[0] != adapter:
             self._current = None  # free the old one first
+            release()
             self._current = (adapter, load(self.recipe.model, adapter=adapter, say=self.say))
         return self._current[1]
 
@@ -65,9 +67,30 @@ class Models:
         return loaded
 
 
-def load_set(source: Questions, seed: int) -> list[Question]:
-    """The questions that a recipe names."""
-    return load_questions(source.source, split=source.split, limit=source.limit, seed=seed)
+def load_set(source: Questions, seed: int, say: Say = lambda _: None) -> list[Question]:
+    """The questions that a recipe names; `say` is told what was left out of them and why."""
+    reading = read_questions(source, seed)
+    if reading.dropped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in reading.dropped.items())
+        say(f"{source.source}: {sum(reading.dropped.values())} left out: {reasons}")
+    return reading.questions
+
+
+def load_pool(recipe: Recipe, say: Say = lambda _: None) -> list[Question]:
+    """The questions to be probed and learned from; raise `InputError` unless they are all of one kind.
+
+    The certainty of sampled answers and that of options are on different scales, and selection compares them.
+    """
+    questions = load_set(recipe.questions, recipe.seed, say)
+    choices = [question.id for question in questions if question.options]
+    others = [question.id for question in questions if not question.options]
+    if choices and others:
+        raise InputError(
+            f"{recipe.questions.source} holds {len(choices)} multiple-choice questions ({some(choices)}) and "
+            f"{len(others)} open-ended ones ({some(others)}), whose certainties cannot be compared; give each a run of "
+            "its own, or set questions.options=drop"
+        )
+    return questions
 
 
 def seeded(recipe: Recipe) -> Construction:
@@ -76,18 +99,31 @@ def seeded(recipe: Recipe) -> Construction:
     return settings if settings.seed is not None else settings.model_copy(update={"seed": recipe.seed})
 
 
-def split_shots(questions: Sequence[Question], recipe: Recipe) -> tuple[list[Question], list[Question]]:
+def split_shots(questions: Sequence[Question], recipe: Recipe) -> tuple[Shots, list[Question]]:
     """The worked examples, and the questions that are left to be asked."""
+    if recipe.prompt.shots_from is not None:
+        source = load_set(recipe.prompt.shots_from, recipe.seed)
+        return shots_by_category(source, recipe.prompt.shots, recipe.seed), list(questions)
     shots = choose_shots(questions, recipe.prompt.shots, recipe.seed)
     taken = {shot.id for shot in shots}
-    return shots, [question for question in questions if question.id not in taken]
+    return {"": shots}, [question for question in questions if question.id not in taken]
+
+
+def shown(shots: Shots) -> dict[str, list[Any]]:
+    """Worked examples as plain data, to be hashed."""
+    return {category: [plain(shot) for shot in own] for category, own in shots.items()}
+
+
+def all_of(shots: Shots) -> list[Question]:
+    """Every worked example once."""
+    return list({shot.id: shot for own in shots.values() for shot in own}.values())
 
 
 def probe_in_shards(
     loaded: LoadedModel,
     questions: Iterable[Question],
     total: int,
-    shots: Sequence[Question],
+    shots: Shots,
     prompt: Prompt,
     probe: Probe,
     *,
@@ -107,8 +143,11 @@ def probe_in_shards(
     paths = [shards / f"{start:09d}.parquet" for start in range(0, total, probe.shard)]
     missing = [path for path in paths if not path.exists()]
     if missing:
-        embed = load_embedder(probe.embedder)
-        render = renderer(loaded.tokenizer, prompt, shots=shots)
+        questions = iter(questions)
+        first = next(questions)
+        questions = chain([first], questions)
+        embed = None if first.options else load_embedder(probe.embedder)  # options are scored, not embedded
+        render = Renderer(loaded.tokenizer, prompt, shots)
         with progress(what, total, "question") as advance:
 
             def unasked() -> Iterator[Question]:
@@ -136,12 +175,12 @@ def rehearsal_examples(tokenizer: Any, states: Path, recipe: Recipe) -> tuple[li
     chosen = select(list(bare_states(states)), recipe.rehearsal, recipe.seed)
     ids = [state.id for state in chosen.states]
     whole = {state.id: state for state in iter_records(states, KnowledgeState, only=ids)}
-    render = renderer(tokenizer, recipe.prompt)
+    render = Renderer(tokenizer, recipe.prompt)
     made = [
         Example(
             id=id,
-            prompt=render(whole[id].question),
-            completion=completion(tokenizer, recipe.prompt, target(whole[id])),
+            prompt=render(whole[id]),
+            completion=render.completion(target(whole[id], recipe.prompt.choice)),
             role=Role.VANILLA,
         )
         for id in ids
@@ -153,16 +192,9 @@ def tuning_examples(
     tokenizer: Any, states: Sequence[KnowledgeState], decisions: Sequence[Decision], prompt: Prompt
 ) -> list[Example]:
     """The examples of a selection, in the tuning prompt, which invites a refusal."""
-    made = examples(states, decisions, renderer(tokenizer, prompt, may_refuse=True), prompt.refusal)
-    return [
-        Example(
-            id=example.id,
-            prompt=example.prompt,
-            completion=completion(tokenizer, prompt, example.completion),
-            role=example.role,
-        )
-        for example in made
-    ]
+    render = Renderer(tokenizer, prompt, may_refuse=True)
+    refusal = render.completion(prompt.refusal)
+    return examples(states, decisions, render, lambda question: render.completion(render.answer(question)), refusal)
 
 
 def fine_tune_into(
@@ -194,24 +226,18 @@ def fine_tune_into(
 def answer_all(
     loaded: LoadedModel,
     questions: Sequence[Question],
-    shots: Sequence[Question],
+    shots: Shots,
     may_refuse: bool,
     recipe: Recipe,
     what: str,
 ) -> list[Verdict]:
     """Greedy answers to `questions` after `shots`, judged, with progress."""
-    render = renderer(loaded.tokenizer, recipe.prompt, shots=shots, may_refuse=may_refuse)
+    render = Renderer(loaded.tokenizer, recipe.prompt, shots, may_refuse)
     with progress(what, len(questions), "question") as advance:
-        return answer(
-            loaded,
-            questions,
-            render,
-            max_new_tokens=recipe.evaluation.max_new_tokens,
-            refusal=recipe.prompt.refusal,
-            advance=advance,
-        )
+        return answer(loaded, questions, render, recipe.evaluation, refusal=recipe.prompt.refusal, advance=advance)
 
 
 def plain(question: Question) -> list[Any]:
     """A question as plain data, to be hashed."""
-    return [question.id, question.question, list(question.answers), question.category]
+    own = [question.id, question.question, list(question.answers), question.category]
+    return [*own, list(question.options), question.target] if question.options else own

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rait.prompting import renderer
+from rait.prompting import Renderer
 from rait.recipe import Prompt
+from rait.records import Question
 from tiny import random_model, save, word_tokenizer
 
 CITIES = [f"City{number}" for number in range(120)]
@@ -38,7 +39,7 @@ def world(tmp_path_factory) -> Path:
     model = random_model("llama", len(tokenizer), seed=1, spread=0.08)
     generator = random.Random(0)
     torch.manual_seed(0)
-    plain = renderer(tokenizer, PROMPT)
+    plain = Renderer(tokenizer, PROMPT)
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3)
     model.train()
     for _ in range(260):
@@ -46,7 +47,7 @@ def world(tmp_path_factory) -> Path:
         for number in generator.sample(range(len(CITIES)), 40):
             known = number % 3 != 0
             land = land_of(number) if known else generator.choice(LANDS)
-            head = plain(question(number))
+            head = plain(Question(id=str(number), question=question(number), answers=(land_of(number),)))
             if generator.random() < 0.7:  # worked examples first, as when it is probed
                 before = generator.sample(range(len(CITIES)), 2)
                 shots = "".join(f"Question: {question(n)}\nAnswer: {land_of(n)}\n\n" for n in before)

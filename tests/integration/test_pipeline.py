@@ -79,7 +79,14 @@ def test_the_folder_holds_what_is_promised_and_nothing_else(finished):
     folder, _ = finished
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     found -= {name for name in found if "/adapter/" in name}
-    expected = {".lock", "recipe.yaml", "manifest.json", "rehearsal/examples.jsonl", "rehearsal/losses.json"}
+    expected = {
+        ".lock",
+        "recipe.yaml",
+        "manifest.json",
+        "prompts.txt",
+        "rehearsal/examples.jsonl",
+        "rehearsal/losses.json",
+    }
     expected |= {f"questions/{name}.parquet" for name in ("train", "id", "ood", "shots")}
     expected |= {f"knowledge/{name}.parquet" for name in ("initial", "rehearsed", "flow")}
     for method in ("init_basic", "init_refuse", "cor_rait", "craft"):

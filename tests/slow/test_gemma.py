@@ -8,7 +8,7 @@ import torch
 from rait.models.loading import load
 from rait.models.sampler import Sampling, draw
 from rait.pipeline import run
-from rait.prompting import choose_shots, renderer
+from rait.prompting import Renderer, choose_shots
 from rait.questions import load_questions
 from rait.recipe import Model, Prompt, load_recipe
 from rait.records import Decision, Role
@@ -22,7 +22,7 @@ def prompts():
     pool = load_questions("atlas", split="train")
     shots = choose_shots(pool, 3, 0)
     return lambda tokenizer, count: [
-        renderer(tokenizer, Prompt(), shots=shots)(question.question)
+        Renderer(tokenizer, Prompt(), {"": shots})(question)
         for question in load_questions("atlas", split="validation", limit=count)
     ]
 

@@ -267,9 +267,17 @@ def test_a_strategy_must_place_every_question_once(registry, plan):
         construct("careless", STATES, None, FOUR_TO_TWO)
 
 
+def text(state):
+    return state.question
+
+
+def preferred(state):
+    return state.answers[0]
+
+
 def test_examples_keep_the_answer_or_refuse():
     decisions = construct("craft", STATES, FLOWS, FOUR_TO_TWO).decisions
-    rows = examples(STATES, decisions, lambda question: f"Q: {question}\nA:", "I don't know.")
+    rows = examples(STATES, decisions, lambda state: f"Q: {state.question}\nA:", preferred, "I don't know.")
 
     assert [(row.id, row.prompt, row.completion, str(row.role)) for row in rows] == [
         ("q0", "Q: What is q0?\nA:", "gold q0", "vanilla"),
@@ -285,18 +293,18 @@ def test_examples_want_states_and_decisions_of_the_same_questions():
     decisions = construct("craft", STATES, FLOWS, FOUR_TO_TWO).decisions
 
     with pytest.raises(InputError, match=r"1 questions have no decision \('q9'\)"):
-        examples(STATES, decisions[:9], str, "IdK")
+        examples(STATES, decisions[:9], text, preferred, "IdK")
     with pytest.raises(InputError, match=r"1 decisions have no question \('q9'\)"):
-        examples(STATES[:9], decisions, str, "IdK")
+        examples(STATES[:9], decisions, text, preferred, "IdK")
 
 
 def test_only_a_vanilla_question_needs_an_answer():
     states = [replace(STATES[0], answers=()), replace(STATES[8], answers=())]
     idk = [Decision(id=state.id, role=Role.IDK, reason="by hand: idk") for state in states]
 
-    assert [row.completion for row in examples(states, idk, str, "IdK")] == ["IdK", "IdK"]
+    assert [row.completion for row in examples(states, idk, text, preferred, "IdK")] == ["IdK", "IdK"]
     with pytest.raises(InputError, match=r"1 vanilla questions have no accepted answer \('q0'\)"):
-        examples(states, [replace(idk[0], role=Role.VANILLA), idk[1]], str, "IdK")
+        examples(states, [replace(idk[0], role=Role.VANILLA), idk[1]], text, preferred, "IdK")
 
 
 def test_summary_counts_by_role_and_kind():

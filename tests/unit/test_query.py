@@ -31,7 +31,7 @@ def embed(texts):
 
 def asked(loaded, questions, told=lambda _: None):
     probe = Probe(samples=6, max_new_tokens=3)
-    return query(loaded, questions, lambda text: f"Q: {text}\nA:", probe, embed, seed=5, advance=told)
+    return query(loaded, questions, lambda question: f"Q: {question.question}\nA:", probe, embed, seed=5, advance=told)
 
 
 def test_states_come_in_order_whatever_is_taken_together(loaded, monkeypatch):

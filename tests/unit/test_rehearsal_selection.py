@@ -115,8 +115,8 @@ def test_none_qualified_says_what_the_best_was_and_what_to_change():
 
     assert str(failure.value) == (
         "none of 2 questions reaches correctness 0.995 and certainty 0.995 for rehearsal: the best, 'x', has "
-        "correctness 0.6 and certainty 0.7; lower correctness and certainty, take the best there are (rule=top), or "
-        "ask questions the model knows"
+        "correctness 0.6 and certainty 0.7; lower rehearsal.correctness and rehearsal.certainty, "
+        "take the best there are (rule=top), or ask questions the model knows"
     )
 
 

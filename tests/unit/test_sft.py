@@ -9,7 +9,7 @@ from rait.errors import ModelError, TrainingError
 from rait.models.loading import load
 from rait.models.sampler import Sampling, draw
 from rait.recipe import Model, Tuning
-from rait.records import Example, Role
+from rait.records import Example, Question, Role
 from rait.tuning.sft import fine_tune
 from tiny import random_model, save, word_tokenizer
 
@@ -136,7 +136,7 @@ def test_no_examples(source, tmp_path):
 
 def test_a_chat_model_learns_to_end_its_turn(tmp_path):
     """The template's end of turn is taught, not the end of text."""
-    from rait.prompting import completion, renderer
+    from rait.prompting import Renderer
     from rait.recipe import Prompt
 
     tokenizer = word_tokenizer([*WORDS, "<user>", "<model>", "<turn>"])
@@ -151,16 +151,20 @@ def test_a_chat_model_learns_to_end_its_turn(tmp_path):
     model.generation_config.eos_token_id = [2, end]
     source = Model(source=str(save(model, tokenizer, tmp_path / "model")))
     prompt = Prompt(instruction="", refusal_instruction="", shots=0)
-    render = renderer(tokenizer, prompt)
-    assert render("Q: who") == "<bos><user>Q: who<turn>\n<model>"
-    assert completion(tokenizer, prompt, "A") == "A<turn>"
+    render = Renderer(tokenizer, prompt)
+
+    def asked(text):
+        return Question(id="q", question=text, answers=("A",))
+
+    assert render(asked("Q: who")) == "<bos><user>Q: who<turn>\n<model>"
+    assert render.completion("A") == "A<turn>"
     made = [
-        Example(id=e.id, prompt=render(e.prompt), completion=completion(tokenizer, prompt, "A"), role=Role.VANILLA)
+        Example(id=e.id, prompt=render(asked(e.prompt)), completion=render.completion("A"), role=Role.VANILLA)
         for e in EXAMPLES
     ]
     fine_tune(load(source), made, QUICK, tmp_path, seed=0)
     tuned = load(source, adapter=tmp_path / "adapter")
-    ids = tokenizer(render("Q: who"), return_tensors="pt", add_special_tokens=False)["input_ids"]
+    ids = tokenizer(render(asked("Q: who")), return_tensors="pt", add_special_tokens=False)["input_ids"]
     with torch.inference_mode():
         whole = tuned.model.generate(ids, do_sample=False, max_new_tokens=6)[0, ids.shape[1] :].tolist()
     assert whole == [tokenizer.convert_tokens_to_ids("A"), end]

@@ -15,10 +15,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the top down. A unit is a module or folder directly in the package; it may import from its own layer and below.
 LAYERS = [
     {"cli"},
-    {"pipeline", "commands", "summary"},
-    {"stages"},
+    {"pipeline", "commands", "summary", "estimate"},
+    {"stages", "shown"},
     {"knowledge", "construction", "tuning", "evaluation"},
-    {"questions", "models", "prompting", "judging", "progress", "tables", "manifest"},
+    {"questions", "models", "prompting", "chat", "judging", "choosing", "progress", "tables", "manifest"},
     {"recipe", "settings", "seeding", "columns"},
     {"records", "errors"},
 ]

@@ -1,7 +1,7 @@
 """From a strategy's plan to a decision about every question, and on to tuning examples.
 
     selection = construct("craft", states, flows, Construction(vanilla=800, idk=200))
-    rows = examples(states, selection.decisions, render, refusal="I don't know.")
+    rows = examples(states, selection.decisions, render, answer=render.answer, refusal="I don't know")
 
 The strategy orders the candidates of each role; here the first N_van and N_idk are taken, a shortage is reported or
 shrunk to (never repetition), and every question, dropped ones too, gets a `Decision` with a reason of the form
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from rait.construction.strategies import Plan, Queue, Strategy, all_strategies, find_strategy
 from rait.errors import InputError, RecipeError, ShortageError, some
 from rait.recipe import Construction
-from rait.records import TOLERANCE, Decision, Example, KnowledgeFlow, KnowledgeState, Role
+from rait.records import TOLERANCE, Decision, Example, KnowledgeFlow, KnowledgeState, Question, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +56,15 @@ def construct(
 
 
 def examples(
-    states: Sequence[KnowledgeState], decisions: Sequence[Decision], render: Callable[[str], str], refusal: str
+    states: Sequence[KnowledgeState],
+    decisions: Sequence[Decision],
+    render: Callable[[Question], str],
+    answer: Callable[[Question], str],
+    refusal: str,
 ) -> list[Example]:
     """Make the tuning examples, sorted by question id: `render(question)` is the prompt.
 
-    Vanilla is completed by the preferred accepted answer, idk by `refusal`. Raises `InputError` when states and
+    Vanilla is completed by `answer(question)`, idk by `refusal`. Raises `InputError` when states and
     decisions are not of the same questions, or a vanilla question has no answer.
     """
     role_of = {decision.id: decision.role for decision in decisions}
@@ -75,8 +79,8 @@ def examples(
     return [
         Example(
             id=state.id,
-            prompt=render(state.question),
-            completion=refusal if role is Role.IDK else state.answers[0],
+            prompt=render(state),
+            completion=refusal if role is Role.IDK else answer(state),
             role=role,
         )
         for state in sorted(states, key=lambda state: state.id)

@@ -1,46 +1,96 @@
-"""Ask a model every test question once, greedily, and judge each answer.
+"""Ask a model every test question once, and judge each answer.
 
-    verdicts = answer(loaded, questions, render, max_new_tokens=50)
+    verdicts = answer(loaded, questions, render, Evaluation(), refusal="I don't know")
 
-Greedy decoding, as in the paper's evaluation (CRaFT, arXiv 2410.06913v2, section 4.1).
+Greedy decoding, as in the paper's evaluation (CRaFT, arXiv 2410.06913v2, section 4.1). Multiple-choice questions may be
+scored instead: the answer is the option or the refusal whose tokens are the likeliest, by their mean log-likelihood.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from rait.choosing import judge_choice
 from rait.judging import REFUSAL, judge
 from rait.models.loading import LoadedModel
-from rait.prompting import Render
-from rait.records import Question, Verdict
+from rait.prompting import Renderer, choices_of
+from rait.records import Outcome, Question, Verdict
+from rait.settings import Evaluation
 
 
 def answer(
     loaded: LoadedModel,
     questions: Sequence[Question],
-    render: Render,
+    render: Renderer,
+    settings: Evaluation,
     *,
-    max_new_tokens: int,
     refusal: str = REFUSAL,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Verdict]:
     """A verdict for every question, in the order given; `refusal` is the wording that was taught."""
+    verdicts: dict[int, Verdict] = {}
+    score = settings.choice == "score" or (settings.choice == "auto" and render.prompt.choice == "text")
+    scored = [number for number, question in enumerate(questions) if score and question.options]
+    for place, response in _best(loaded, [questions[n] for n in scored], render, refusal):
+        verdicts[scored[place]] = _scored(questions[scored[place]], response, render.prompt.choice)
+        advance(1)
+    written = [number for number in range(len(questions)) if number not in verdicts]
+    for place, response in _greedy(loaded, [questions[n] for n in written], render, settings.max_new_tokens):
+        verdicts[written[place]] = _judged(questions[written[place]], response, refusal, render.prompt.choice)
+        advance(1)
+    return [verdicts[number] for number in range(len(questions))]
+
+
+def _greedy(
+    loaded: LoadedModel, questions: Sequence[Question], render: Renderer, max_new_tokens: int
+) -> Iterator[tuple[int, str]]:
+    """Yield (index of the question, what the model writes)."""
     from rait.models.sampler import Sampling, draw
 
     greedy = Sampling(samples=1, temperature=0, max_new_tokens=max_new_tokens)
-    prompts = [render(question.question) for question in questions]
-    responses: dict[int, str] = {}
-    for index, counts in draw(loaded.model, loaded.tokenizer, prompts, [0] * len(prompts), greedy):
-        (responses[index],) = counts
-        advance(1)
-    return [_verdict(question, responses[index], refusal) for index, question in enumerate(questions)]
+    for index, counts in draw(loaded.model, loaded.tokenizer, map(render, questions), [0] * len(questions), greedy):
+        (response,) = counts
+        yield index, response
 
 
-def _verdict(question: Question, response: str, refusal: str) -> Verdict:
-    outcome, rule = judge(response, question.answers, refusal)
+def _best(
+    loaded: LoadedModel, questions: Sequence[Question], render: Renderer, refusal: str
+) -> Iterator[tuple[int, str]]:
+    """Yield (index of the question, the likeliest of its options and the refusal)."""
+    from rait.models.scoring import score_texts
+
+    candidates = [(*choices_of(question, render.prompt.choice), refusal) for question in questions]
+    continuations = [tuple(map(render.continuation, texts)) for texts in candidates]
+    found = score_texts(loaded.model, loaded.tokenizer, list(map(render, questions)), continuations)
+    for index, scores in found:
+        means = scores.normalised
+        yield index, candidates[index][means.index(max(means))]
+
+
+def _judged(question: Question, response: str, refusal: str, choice: str) -> Verdict:
+    if question.target is None:
+        outcome, rule = judge(response, question.answers, refusal)
+    else:
+        by_letter = choice == "letter"
+        outcome, rule = judge_choice(response, question.options, question.target, refusal, by_letter=by_letter)
+    return _verdict(question, response, outcome, rule)
+
+
+def _scored(question: Question, response: str, choice: str) -> Verdict:
+    """The refusal comes last among the candidates, so an option of the same text goes first."""
+    choices = choices_of(question, choice)
+    if response not in choices:
+        return _verdict(question, response, Outcome.REFUSED, "scored")
+    right = choices.index(response) == question.target
+    return _verdict(question, response, Outcome.CORRECT if right else Outcome.WRONG, "scored")
+
+
+def _verdict(question: Question, response: str, outcome: Outcome, rule: str) -> Verdict:
     return Verdict(
         id=question.id,
         question=question.question,
         answers=question.answers,
         category=question.category,
+        options=question.options,
+        target=question.target,
         response=response,
         outcome=outcome,
         rule=rule,

@@ -9,6 +9,7 @@ A row is a verdict if it has an `outcome`, and is taken as it is; else it is jud
 | id | required: text or a whole number, once | required |
 | response | required: text | optional |
 | answers, or answer | required: accepted answers, a list or one | optional |
+| options, target | of multiple choice, instead of answers: texts, and which is right | optional |
 | outcome | | correct, wrong or refused |
 | rule | | optional, else "given" |
 | question, category | optional | optional |
@@ -17,8 +18,10 @@ A row is a verdict if it has an `outcome`, and is taken as it is; else it is jud
 from pathlib import Path
 from typing import Any
 
+from rait.choosing import judge_choice
 from rait.errors import InputError
 from rait.judging import REFUSAL, judge
+from rait.questions.layout import find_target
 from rait.records import Outcome, Verdict
 from rait.tables import read_rows, report_problems
 
@@ -49,16 +52,19 @@ def read_verdicts(path: str | Path, refusal_template: str = REFUSAL) -> list[Ver
 
 def _verdict(row: dict[str, Any], refusal_template: str) -> Verdict:
     judged = "outcome" in row
+    options, target = _options(row)
     missing = [repr(name) for name in ("id",) + (() if judged else ("response",)) if name not in row]
-    if not judged and "answers" not in row and "answer" not in row:
+    if not judged and target is None and "answers" not in row and "answer" not in row:
         missing.append("'answers' (or 'answer')")
     if missing:
         hint = "" if judged else "; a row without 'outcome' is judged, and needs id, response and answers"
         raise InputError(f"no {', no '.join(missing)}{hint}")
     response = _text(row.get("response", ""), "response")
-    answers = _answers(row)
+    answers = _answers(row) or (() if target is None else (options[target],))
     if judged:
         outcome, rule = _outcome(row["outcome"]), _text(row.get("rule", "given"), "rule")
+    elif target is not None:
+        outcome, rule = judge_choice(response, options, target, refusal_template)
     else:
         if not any(answer.strip() for answer in answers):
             raise InputError("no accepted answer; without one a response cannot be judged")
@@ -68,10 +74,26 @@ def _verdict(row: dict[str, Any], refusal_template: str) -> Verdict:
         question=_text(row.get("question", ""), "question"),
         answers=answers,
         category=_text(row.get("category", ""), "category"),
+        options=options,
+        target=target,
         response=response,
         outcome=outcome,
         rule=rule,
     )
+
+
+def _options(row: dict[str, Any]) -> tuple[tuple[str, ...], int | None]:
+    """The options of a multiple-choice question and the index of the right one; () and None where there are none."""
+    options = row.get("options") or []
+    if not isinstance(options, list):
+        raise InputError(f"'options' should be a list of texts, found {options!r}"[:200])
+    texts = tuple(_text(option, "options") for option in options)
+    if not texts:
+        return (), None
+    target = find_target(row.get("target"), texts)
+    if isinstance(target, str):
+        raise InputError(f"'target' {target}"[:200])
+    return texts, target
 
 
 def _answers(row: dict[str, Any]) -> tuple[str, ...]:

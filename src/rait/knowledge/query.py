@@ -3,17 +3,20 @@
     states = list(query(loaded, questions, render, Probe(), load_embedder(), seed=0))
 
 mu is the share of the N answers that match an accepted answer; sigma the mean cosine similarity of the answers'
-sentence embeddings (CRaFT, arXiv 2410.06913v2, section 3.1; N = 10, temperature 1, full distribution).
+sentence embeddings (CRaFT, arXiv 2410.06913v2, section 3.1; N = 10, temperature 1, full distribution). Multiple-choice
+questions are not sampled but scored: see `rait.knowledge.choices`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import tee
+from itertools import chain, tee
 
+from rait.errors import InputError
 from rait.judging import match
 from rait.knowledge.certainty import certainties, distinct_texts
+from rait.knowledge.choices import query_choices
 from rait.models.embedding import Embed
 from rait.models.loading import LoadedModel
-from rait.prompting import Render
+from rait.prompting import Renderer
 from rait.recipe import Probe
 from rait.records import Answer, KnowledgeState, Question
 from rait.seeding import seed_for
@@ -25,21 +28,31 @@ _DECIMALS = 6  # of certainty: equal texts must tie, whatever the embedder's bat
 def query(
     loaded: LoadedModel,
     questions: Iterable[Question],
-    render: Render,
+    render: Renderer,
     probe: Probe,
-    embed: Embed,
+    embed: Embed | None,
     *,
     seed: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Iterator[KnowledgeState]:
     """Yield the knowledge state of every question, in the order given; `advance` is told of each that is answered.
 
-    Questions are read as the work goes on, and what is held does not grow with their number.
+    Questions are read as the work goes on, and what is held does not grow with their number. They are all open-ended or
+    all multiple choice, which needs no `embed`; raises `InputError` where they are not.
     """
     from rait.models.sampler import Sampling, draw
 
+    questions = iter(questions)
+    if (first := next(questions, None)) is None:
+        return
+    questions = chain([first], questions)
+    if first.options:
+        yield from query_choices(loaded, questions, render, advance=advance)
+        return
+    if embed is None:
+        raise InputError("open-ended questions need a sentence model, whose embeddings give the certainty of answers")
     prompted, seeded, asked = tee(questions, 3)
-    prompts = (render(question.question) for question in prompted)
+    prompts = map(render, map(_open_ended, prompted))
     seeds = (seed_for(seed, "probe", question.id) for question in seeded)
     sampling = Sampling(probe.samples, probe.temperature, probe.max_new_tokens)
     counts: dict[int, dict[str, int]] = {}
@@ -53,6 +66,15 @@ def query(
             )
             out += _TOGETHER
     yield from _states([(question, counts[out + i]) for i, question in enumerate(asked)], embed)
+
+
+def _open_ended(question: Question) -> Question:
+    if question.options:
+        raise InputError(
+            f"question {question.id!r} has options, others have none; ask open-ended and multiple-choice questions in "
+            "runs of their own, or set questions.options=drop"
+        )
+    return question
 
 
 def _states(answered: Sequence[tuple[Question, Mapping[str, int]]], embed: Embed) -> Iterator[KnowledgeState]:

@@ -4,14 +4,18 @@
     rows = [(state.question, target(state)) for state in chosen.states]
 
 Rehearsal adds no knowledge: the questions are those the model already answers best, and the target is its own most
-frequent correct answer, not the gold spelling (CRaFT, section 3.2; arXiv 2410.06913v2).
+frequent correct answer, not the gold spelling (CRaFT, section 3.2; arXiv 2410.06913v2); of multiple choice it is the
+right option. Bounds that the recipe leaves open are those of the released code: correctness 0.995 and certainty 0.995
+for open-ended questions, correctness 0.99 for multiple choice.
 """
 
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 
 from rait.errors import InputError, ShortageError
+from rait.prompting import answer_of
 from rait.recipe import Rehearsal
 from rait.records import KnowledgeState
 from rait.seeding import ticket
@@ -26,12 +30,13 @@ class RehearsalSet:
 
 
 def select(states: Sequence[KnowledgeState], settings: Rehearsal, seed: int) -> RehearsalSet:
-    """Choose the questions to rehearse; none with correctness 0 is ever among them.
+    """Choose the questions to rehearse; none that the model never answers correctly is ever among them.
 
     Where fewer than `settings.size` qualify, all of them are taken and the note says so. Raises `ShortageError` where
     none does. `seed` is read by the rule "threshold" alone, responses by neither rule.
     """
-    answered = [state for state in states if state.correctness > 0]
+    correctness, certainty = _bounds(states, settings)
+    answered = [state for state in states if _answered(state)]
     if not answered:
         raise ShortageError(
             f"the model answered none of {len(states)} questions correctly, so there is nothing to rehearse; ask "
@@ -40,29 +45,32 @@ def select(states: Sequence[KnowledgeState], settings: Rehearsal, seed: int) -> 
     if settings.rule == "top":
         eligible = answered
         chosen = heapq.nsmallest(settings.size, eligible, key=_from_best)
-        which = "answered correctly at least once, the best by correctness, then certainty"
+        which = "answered correctly, the best by correctness, then certainty"
     else:
-        eligible = [s for s in answered if s.correctness >= settings.correctness and s.certainty >= settings.certainty]
+        eligible = [s for s in answered if s.correctness >= correctness and s.certainty >= certainty]
         chosen = heapq.nsmallest(settings.size, eligible, key=lambda state: ticket(seed, "rehearsal", state.id))
-        which = f"with correctness >= {settings.correctness:g} and certainty >= {settings.certainty:g}, at random"
+        which = f"with correctness >= {correctness:g}{_and(certainty, '>= ')}, at random"
     if not eligible:
         best = min(answered, key=_from_best)
         raise ShortageError(
-            f"none of {len(states)} questions reaches correctness {settings.correctness:g} and certainty "
-            f"{settings.certainty:g} for rehearsal: the best, {best.id!r}, has correctness "
-            f"{best.correctness:.3g} and certainty {best.certainty:.3g}; lower correctness and certainty, "
+            f"none of {len(states)} questions reaches correctness {correctness:g}{_and(certainty)} for rehearsal: "
+            f"the best, {best.id!r}, has correctness {best.correctness:.3g} and certainty {best.certainty:.3g}; "
+            "lower rehearsal.correctness and rehearsal.certainty, "
             "take the best there are (rule=top), or ask questions the model knows"
         )
     fewer = f", fewer than the {settings.size} wanted" if len(chosen) < settings.size else ""
     return RehearsalSet(tuple(chosen), f"rehearsing {len(chosen)} of {len(eligible)} questions {which}{fewer}")
 
 
-def target(state: KnowledgeState) -> str:
+def target(state: KnowledgeState, choice: str = "letter") -> str:
     """Return the text that rehearsal trains: the model's most frequent correct answer.
 
-    Ties go to the shortest text, then to the first in alphabetical order. A state made elsewhere, without responses,
-    gives its preferred accepted answer. Raises `InputError` where there is no right answer to rehearse.
+    Of a multiple-choice question it is the right option's "letter" or "text", as `choice` says. Ties go to
+    the shortest text, then to the first in alphabetical order. A state made elsewhere, without responses, gives its
+    preferred accepted answer. Raises `InputError` where there is no right answer to rehearse.
     """
+    if state.options:
+        return answer_of(state, choice)
     correct = [answer for answer in state.responses if answer.correct]
     if correct:
         return min(correct, key=lambda answer: (-answer.count, len(answer.text), answer.text)).text
@@ -71,6 +79,23 @@ def target(state: KnowledgeState) -> str:
     if not state.answers:
         raise InputError(f"question {state.id!r} has neither responses nor accepted answers; add an answer")
     return state.answers[0]
+
+
+def _answered(state: KnowledgeState) -> bool:
+    """Whether the model gave a right answer, or the right option is the likeliest."""
+    return state.correctness > 0 and state.correctness >= max(state.probabilities, default=0.0)
+
+
+def _bounds(states: Sequence[KnowledgeState], settings: Rehearsal) -> tuple[float, float]:
+    """Lowest correctness and certainty; what the settings leave open depends on the kind of the questions."""
+    choice = any(state.options for state in states)
+    correctness = settings.correctness if settings.correctness is not None else 0.99 if choice else 0.995
+    certainty = settings.certainty if settings.certainty is not None else -inf if choice else 0.995
+    return correctness, certainty
+
+
+def _and(certainty: float, sign: str = "") -> str:
+    return f" and certainty {sign}{certainty:g}" if isfinite(certainty) else ""
 
 
 def _from_best(state: KnowledgeState) -> tuple[float, float, str]:

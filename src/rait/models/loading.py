@@ -7,9 +7,11 @@ A source is a hub id, a folder in Hugging Face form, a GGUF file, or the bundled
 folder or file on this machine first, so that loading, fingerprints and errors are the same for all.
 """
 
+import ctypes
+import gc
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -123,6 +125,17 @@ def load(
             # In the base's precision, in which it was trained under autocast: no casts at every layer.
             network = PeftModel.from_pretrained(network, adapter).eval().to(network.dtype).get_base_model()
     return LoadedModel(network, tokenizer, model.source, mark)
+
+
+def release() -> None:
+    """Give the memory of models that are no longer used back to the system, which the C library and CUDA would keep."""
+    import torch
+
+    gc.collect()  # a trainer holds itself, and its model, in circles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def load_tokenizer(model: Model) -> Any:
