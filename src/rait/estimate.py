@@ -296,7 +296,7 @@ def _memory(plan: _Plan, works: Sequence[_Work], missing: list[str]) -> tuple[Me
     from rait.models import footprint
 
     try:
-        shape = footprint.shape_of(locate(plan.recipe.model), plan.recipe.model.dtype)
+        shape = footprint.shape_of(locate(plan.recipe.model, weights=False), plan.recipe.model.dtype)
     except (RaitError, OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         missing.append(f"memory: {_first_line(error)}")
         return ()

@@ -24,7 +24,8 @@ from rait.recipe import Model
 
 BASE_FILE = "rait_base.json"  # beside an adapter: the model that it belongs to
 _WINDOWS, _WINDOW = 256, 64 << 10
-_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_PATTERNS = ["*.json", "*.model", "*.txt", "*.jinja"]
+_WEIGHTS = ["*.safetensors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,10 @@ class LoadedModel:
     fingerprint: str
 
 
-def locate(model: Model, say: Callable[[str], None] = lambda _: None) -> Path:
+def locate(model: Model, say: Callable[[str], None] = lambda _: None, *, weights: bool = True) -> Path:
     """The folder or GGUF file of a model on this machine, fetched from the hub or converted if need be.
+
+    Without `weights`, a model of the hub may come without them: its tokenizer and configuration are enough.
 
     Raises `ModelError` when there is no such model or it cannot be fetched.
     """
@@ -58,8 +61,9 @@ def locate(model: Model, say: Callable[[str], None] = lambda _: None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    wanted = [*_PATTERNS, *(_WEIGHTS if weights else ())]
     try:
-        return Path(snapshot_download(model.source, revision=model.revision, allow_patterns=_PATTERNS))
+        return Path(snapshot_download(model.source, revision=model.revision, allow_patterns=wanted))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
@@ -140,7 +144,7 @@ def release() -> None:
 
 def load_tokenizer(model: Model) -> Any:
     """The tokenizer of a model alone; raise `ModelError` where there is none."""
-    path = locate(model)
+    path = locate(model, weights=False)
     with _readable(f"the tokenizer at {path}"):
         return _tokenizer(model, path)
 
