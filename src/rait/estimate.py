@@ -191,7 +191,8 @@ class _Plan:
             render = Renderer(self.tokenizer, self.recipe.prompt, self.shots, may_refuse)
         refusal = render.continuation(self.recipe.prompt.refusal)
         if is_scored(self.recipe, questions[0]):
-            return self._scoring(name, "evaluation", questions, render, (refusal,))
+            refused = (refusal,) if render.may_refuse else ()
+            return self._scoring(name, "evaluation", questions, render, refused)
         limit = self.recipe.evaluation.max_new_tokens
         answer = self._length(questions, render, limit)
         if tuned:

@@ -82,7 +82,7 @@ def _taught(what: str, render: Renderer, question: Question, answer: str, about:
 def _evaluation(recipe: Recipe, render: Renderer, question: Question, what: str) -> str:
     prompt = recipe.prompt
     if is_scored(recipe, question):
-        candidates = (*choices_of(question, prompt.choice), prompt.refusal)
+        candidates = (*choices_of(question, prompt.choice), *((prompt.refusal,) if render.may_refuse else ()))
         about = _scored(tuple(map(render.continuation, candidates)))
     else:
         about = [f"the model writes an answer of at most {recipe.evaluation.max_new_tokens} tokens, greedily"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rait.errors import InputError, ShortageError
-from rait.evaluation.answering import answer
+from rait.evaluation.answering import answer, likeliest
 from rait.knowledge import choices as module
 from rait.knowledge.choices import negative_entropy, query_choices, state_of
 from rait.knowledge.query import query
@@ -76,8 +76,9 @@ def ones(texts):
     return np.ones((len(texts), 2))
 
 
-def renderer(own, choice, shots=SHOTS, **settings):
-    return Renderer(own.tokenizer, Prompt(choice=choice, instruction="", **settings), shots)
+def renderer(own, choice, shots=SHOTS, may_refuse=False, **settings):
+    prompt = Prompt(choice=choice, instruction="", refusal_instruction="", **settings)
+    return Renderer(own.tokenizer, prompt, shots, may_refuse)
 
 
 @cache
@@ -204,22 +205,42 @@ def test_open_ended_questions_need_a_sentence_model():
         list(query(loaded(), OPEN, renderer(loaded(), "letter"), Probe(), None, seed=0))
 
 
+@pytest.mark.parametrize("may_refuse", [False, True])
 @pytest.mark.parametrize("chat", [False, True])
 @pytest.mark.parametrize("choice", ["letter", "text"])
-def test_the_likeliest_candidate_is_that_of_brute_force(choice, chat):
+def test_the_likeliest_candidate_is_that_of_brute_force(choice, chat, may_refuse):
     own = loaded("llama", chat)
-    render = renderer(own, choice, {})
+    render = renderer(own, choice, {}, may_refuse)
     verdicts = answer(own, QUESTIONS, render, Evaluation(choice="score"), refusal=REFUSAL)
     assert [verdict.id for verdict in verdicts] == [question.id for question in QUESTIONS]
+    blank = "" if chat else " "
     for verdict, question in zip(verdicts, QUESTIONS, strict=True):
-        given = [*(LETTERS[: len(question.options)] if choice == "letter" else question.options), REFUSAL]
-        blank = "" if chat else " "
+        given = LETTERS[: len(question.options)] if choice == "letter" else question.options
+        # A letter is one token, of which the mean is the sum.
         scores = [mean_log_likelihood(own, render(question), blank + text) for text in given]
+        refusal = mean_log_likelihood(own, render(question), blank + REFUSAL)  # one token, too
         best = scores.index(max(scores))
-        assert max(score for score in scores if score != scores[best]) < scores[best] - 1e-4  # no tie to argue about
-        expected = Outcome.REFUSED if given[best] == REFUSAL else Outcome.WRONG
-        expected = Outcome.CORRECT if best == question.target else expected
-        assert (verdict.response, verdict.outcome, verdict.rule) == (given[best], expected, "scored")
+        assert len(scores) == 1 or sorted(scores)[-2] < scores[best] - 1e-4  # no tie to argue about
+        refused = may_refuse and refusal > (scores[best] if choice == "letter" else math.log(0.5))
+        expected = Outcome.CORRECT if best == question.target else Outcome.WRONG
+        expected = Outcome.REFUSED if refused else expected
+        response = REFUSAL if refused else given[best]
+        assert (verdict.response, verdict.outcome, verdict.rule) == (response, expected, "scored")
+
+
+@pytest.mark.parametrize(
+    ("log_likelihoods", "tokens", "choice", "best"),
+    [
+        ((-1.0, -0.5, -0.9), (1, 1, 3), "letter", 1),
+        ((-1.0, -0.5, -0.4), (1, 1, 3), "letter", 2),  # the refusal as a whole against one letter
+        ((-4.0, -3.0, -0.8), (4, 2, 3), "text", 0),  # means of -1 and -1.5; a refusal of 45 %
+        ((-4.0, -3.0, -0.6), (4, 2, 3), "text", 2),  # of 55 %
+        ((-4.0, -3.0), (4, 2), "text", 0),  # none is invited
+        ((-4.0, -3.0), (4, 2), "letter", 1),
+    ],
+)
+def test_the_rule_by_hand(log_likelihoods, tokens, choice, best):
+    assert likeliest(log_likelihoods, tokens, 2, choice) == best
 
 
 def preferring(own, word):
@@ -269,7 +290,7 @@ def test_what_is_written_is_parsed(word, outcome, rule):
 def test_what_is_likeliest_is_judged(word, outcome):
     own = preferring(loaded(), word)
     question = Question(id="q", question="what is", answers=("blue",), options=("red", "blue"), target=1)
-    (verdict,) = answer(own, [question], renderer(own, "text", {}), Evaluation(), refusal=REFUSAL)
+    (verdict,) = answer(own, [question], renderer(own, "text", {}, True), Evaluation(), refusal=REFUSAL)
     assert (verdict.response, verdict.outcome, verdict.rule) == (word[1:], outcome, "scored")
 
 
@@ -277,7 +298,7 @@ def test_an_option_that_reads_as_the_refusal_is_an_option():
     own = preferring(loaded(), "▁unknown")
     question = Question(id="q", question="what is", answers=("unknown",), options=("red", "unknown"), target=1)
     for settings in (Evaluation(choice="score"), Evaluation(choice="generate", max_new_tokens=1)):
-        (verdict,) = answer(own, [question], renderer(own, "text", {}), settings, refusal=REFUSAL)
+        (verdict,) = answer(own, [question], renderer(own, "text", {}, True), settings, refusal=REFUSAL)
         assert verdict.outcome is Outcome.CORRECT
 
 

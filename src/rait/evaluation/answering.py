@@ -2,11 +2,13 @@
 
     verdicts = answer(loaded, questions, render, Evaluation(), refusal="I don't know")
 
-Greedy decoding, as in the paper's evaluation (CRaFT, arXiv 2410.06913v2, section 4.1). Multiple-choice questions may be
-scored instead: the answer is the option or the refusal whose tokens are the likeliest, by their mean log-likelihood.
+Greedy decoding, as in the paper's evaluation (CRaFT, arXiv 2410.06913v2, section 4.1). Multiple-choice questions may
+be scored instead: the answer is the likeliest of the options and, where the prompt invites it, the refusal; `likeliest`
+has the rule.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from math import log
 
 from rait.choosing import judge_choice
 from rait.judging import REFUSAL, judge
@@ -57,12 +59,31 @@ def _best(
     """Yield (index of the question, the likeliest of its options and the refusal)."""
     from rait.models.scoring import score_texts
 
-    candidates = [(*choices_of(question, render.prompt.choice), refusal) for question in questions]
+    choice = render.prompt.choice
+    refused = (refusal,) if render.may_refuse else ()
+    candidates = [(*choices_of(question, choice), *refused) for question in questions]
     continuations = [tuple(map(render.continuation, texts)) for texts in candidates]
     found = score_texts(loaded.model, loaded.tokenizer, list(map(render, questions)), continuations)
     for index, scores in found:
-        means = scores.normalised
-        yield index, candidates[index][means.index(max(means))]
+        best = likeliest(scores.log_likelihoods, scores.tokens, len(questions[index].options), choice)
+        yield index, candidates[index][best]
+
+
+def likeliest(log_likelihoods: Sequence[float], tokens: Sequence[int], options: int, choice: str) -> int:
+    """The index of the answer among candidates: so many `options`, and then a refusal or nothing.
+
+    `log_likelihoods` are in nats, summed over each candidate's `tokens`. Letters and the refusal exclude each other, so
+    the most probable is taken. Texts are compared by the mean of a token; but not with the refusal, whose tokens after
+    the first are certain once it was taught, so that its mean would win even where the model seldom refuses: it is
+    taken where it is more probable than everything else that the model could write together.
+    """
+    by_letter = choice == "letter"
+    scores = list(log_likelihoods) if by_letter else [s / n for s, n in zip(log_likelihoods, tokens, strict=True)]
+    best = max(range(options), key=scores.__getitem__)
+    if len(scores) == options:
+        return best
+    bar = scores[best] if by_letter else log(0.5)
+    return options if log_likelihoods[options] > bar else best
 
 
 def _judged(question: Question, response: str, refusal: str, choice: str) -> Verdict:
