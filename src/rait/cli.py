@@ -304,6 +304,7 @@ def _stop(number: int, frame: Any) -> None:
 def main() -> None:
     """Run the command line; what the user can mend ends in one sentence, a bug in a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")  # of 1024 kernels, few would be used again
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars would fill a log
