@@ -33,3 +33,9 @@ class TrainingError(RaitError):
 def some(ids: Sequence[str]) -> str:
     """The first three of `ids`, for a message."""
     return ", ".join([repr(id) for id in ids[:3]] + (["..."] if len(ids) > 3 else []))
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says first; its name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -25,7 +25,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rait.construction import find_strategy
-from rait.errors import ModelError, RaitError
+from rait.errors import ModelError, RaitError, first_line
+from rait.evaluation.answering import is_scored
+from rait.knowledge.choices import TOGETHER
 from rait.manifest import Say
 from rait.models.loading import load_tokenizer, locate
 from rait.pipeline import BASELINES, question_sets
@@ -33,7 +35,6 @@ from rait.prompting import Renderer, Shots
 from rait.recipe import Recipe, Tuning
 from rait.records import Question
 from rait.seeding import ticket
-from rait.shown import is_scored
 from rait.stages import load_set, split_shots
 from rait.tables import batched
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 _SPREAD = {"initial": 0.78, "rehearsed": 0.33}  # exponent of N
 _CHECKS = 8  # prompts that tuning reads before and after, to see a change
-_TOGETHER = 1024  # questions whose options the probe scores in one go
 _DEPTH = 4  # forward passes of a group of questions for each token of a right answer: the longest answer counts
 
 Tokens = list[int]
@@ -127,19 +127,12 @@ def estimate(recipe: Recipe, say: Say) -> Estimate:
         works += [plan.tuning("rehearsal", recipe.rehearsal.tuning, recipe.rehearsal.size, 0), plan.probe("rehearsed")]
     for name, may_refuse in BASELINES.items():
         works += [plan.evaluation(name, test, may_refuse=may_refuse, tuned=False) for test in recipe.tests]
-    wanted = recipe.construction.vanilla, recipe.construction.idk
+    wanted = recipe.construction
     for strategy in strategies:
-        vanilla, idk = wanted if strategy.name != "van_tuning" else (sum(wanted), 0)
-        works.append(plan.tuning(f"{strategy.name} tuning", recipe.tuning, vanilla, idk))
+        works.append(plan.tuning(f"{strategy.name} tuning", recipe.tuning, wanted.vanilla, wanted.idk))
         works += [plan.evaluation(strategy.name, test, may_refuse=True, tuned=True) for test in recipe.tests]
     memory = _memory(plan, works, missing) if tokenizer is not None else ()
     return Estimate(tuple(work.step for work in works), memory, tuple(dict.fromkeys(missing)))
-
-
-def training_steps(examples: int, settings: Tuning) -> int:
-    """Optimiser steps of all passes over the examples."""
-    micro = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
-    return ceil(settings.epochs * max(1, ceil(ceil(examples / micro) / (settings.batch_size // micro))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +166,7 @@ class _Plan:
             return _Work(Step(name, _size(questions)), "probe")
         render = Renderer(self.tokenizer, self.recipe.prompt, self.shots)
         if questions[0].options:
-            return self._scoring(name, "probe", questions, render, ())
+            return self._scoring(name, "probe", questions, render)
         probe = self.recipe.probe
         answer = self._length(questions, render, probe.max_new_tokens)
         return self._writing(name, "probe", questions, render, answer * probe.samples ** _SPREAD[which], answer)
@@ -189,14 +182,12 @@ class _Plan:
             if "train" not in self.sets:  # it has the worked examples
                 return _Work(Step(name, len(questions)), "evaluation")
             render = Renderer(self.tokenizer, self.recipe.prompt, self.shots, may_refuse)
-        refusal = render.continuation(self.recipe.prompt.refusal)
-        if is_scored(self.recipe, questions[0]):
-            refused = (refusal,) if render.may_refuse else ()
-            return self._scoring(name, "evaluation", questions, render, refused)
+        if is_scored(questions[0], render, self.recipe.evaluation):
+            return self._scoring(name, "evaluation", questions, render)
         limit = self.recipe.evaluation.max_new_tokens
         answer = self._length(questions, render, limit)
         if tuned:
-            answer = (answer + min(limit, len(self._tokens(refusal)))) / 2
+            answer = (answer + min(limit, len(self._tokens(render.continuation(self.recipe.prompt.refusal))))) / 2
         return self._writing(name, "evaluation", questions, render, answer, answer)
 
     def tuning(self, name: str, settings: Tuning, vanilla: int, idk: int) -> _Work:
@@ -207,7 +198,7 @@ class _Plan:
 
         pool = self.sets.get("train")
         count = min(vanilla + idk, len(pool)) if pool else vanilla + idk
-        steps = training_steps(count, settings)
+        steps = settings.steps(count)
         if pool is None or self.tokenizer is None:
             return _Work(Step(name, count, steps=steps), "tuning")
         render = Renderer(self.tokenizer, self.recipe.prompt, may_refuse=name != "rehearsal")
@@ -220,7 +211,7 @@ class _Plan:
         prompts = [encode(self.tokenizer, render(question)) for question in drawn]
         texts = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
         order = sorted(range(count), key=lambda place: ticket(self.recipe.seed, "batch", drawn[place].id))
-        micro = min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
+        micro = settings.micro_batch
         share = settings.method == "full" or settings.lora_dropout == 0
         read = [read_rows((texts[place] for place in batch), share=share) for batch in batched(order, micro)]
         rows = round(settings.epochs * sum(read)) + 2 * read_rows(prompts[:_CHECKS])
@@ -245,19 +236,18 @@ class _Plan:
         rows = read.rows + round(answer_rows * len(questions))
         return _Work(Step(name, len(questions), sum(map(len, prompts)), rows), part, takes)
 
-    def _scoring(
-        self, name: str, part: str, questions: Sequence[Question], render: Renderer, further: Sequence[str]
-    ) -> _Work:
-        """Options, and `further` texts, that are compared as answers."""
+    def _scoring(self, name: str, part: str, questions: Sequence[Question], render: Renderer) -> _Work:
+        """Options that are compared as answers: in the evaluation as whole texts, with the refusal."""
         from rait.models import footprint
         from rait.models.counting import scored
         from rait.models.scoring import PASS_ROWS
         from rait.models.tree import encode
 
-        letters = self.recipe.prompt.choice == "letter" and not further
+        probed = part == "probe"
+        letters = probed and self.recipe.prompt.choice == "letter"
         rows = shared = 0
-        for asked in batched(questions, _TOGETHER if part == "probe" else len(questions)):
-            options = [(*render.choices(question), *further) for question in asked]
+        for asked in batched(questions, TOGETHER if probed else len(questions)):
+            options = [(render.choices if probed else render.candidates)(question) for question in asked]
             read = scored(self.tokenizer, list(map(render, asked)), options, letters=letters)
             rows += read.rows
             shared = max(shared, read.shared)
@@ -299,7 +289,7 @@ def _memory(plan: _Plan, works: Sequence[_Work], missing: list[str]) -> tuple[Me
     try:
         shape = footprint.shape_of(locate(plan.recipe.model, weights=False), plan.recipe.model.dtype)
     except (RaitError, OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        missing.append(f"memory: {_first_line(error)}")
+        missing.append(f"memory: {first_line(error)}")
         return ()
     libraries = shape.main_memory + (footprint.SENTENCE_MODEL if plan.open_ended else 0)
     taken: dict[str, int] = {}
@@ -312,10 +302,6 @@ def _memory(plan: _Plan, works: Sequence[_Work], missing: list[str]) -> tuple[Me
 
 def _size(questions: Sequence[Question] | None) -> int | None:
     return None if questions is None else len(questions)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def print_estimate(found: Estimate) -> None:

@@ -41,10 +41,10 @@ from rait.stages import (
     load_pool,
     load_set,
     plain,
+    plain_shots,
     probe_in_shards,
     rehearsal_examples,
     seeded,
-    shown,
     split_shots,
     tuning_examples,
 )
@@ -137,7 +137,7 @@ def _questions(recipe: Recipe, book: Book) -> tuple[Path, Shots, dict[str, Path]
     # Reading is quick next to everything else, and a changed file must be noticed: it is done at every start.
     sets, shots = question_sets(recipe, book.note)
     key = {name: fingerprint_of_all(map(plain, questions)) for name, questions in sets.items()}
-    with book.step("questions", key | {"shots": shown(shots)}, [*files.values(), shots_file]) as todo:
+    with book.step("questions", key | {"shots": plain_shots(shots)}, [*files.values(), shots_file]) as todo:
         if todo:
             for name, questions in sets.items():
                 write_records(files[name], questions, Question)
@@ -155,7 +155,7 @@ def _prompts(recipe: Recipe, book: Book, models: Models, pool: Path, shots: Shot
     key = {
         "template": models.tokenizer_key(),
         "asked": {name: plain(question) for name, question in asked.items()},
-        "shots": shown(shots),
+        "shots": plain_shots(shots),
         "strategies": recipe.strategies,
         "prompt": recipe.prompt.model_dump(),
         "probe": recipe.probe.model_dump(include={"samples", "max_new_tokens"}),
@@ -182,7 +182,7 @@ def _probe(
     key = {
         "model": models.key(adapter),
         "questions": book.digest(pool),
-        "shots": shown(shots),
+        "shots": plain_shots(shots),
         "prompt": _probe_prompt(recipe.prompt),
         "probe": recipe.probe.model_dump(exclude={"shard"}),
         "seed": recipe.seed,
@@ -298,7 +298,7 @@ def _evaluate(
         key = {
             "model": models.key(adapter),
             "questions": book.digest(questions_file),
-            "shots": shown(shots),
+            "shots": plain_shots(shots),
             "prompt": recipe.prompt.model_dump(
                 exclude={"shots", "shots_from"} | (set() if may_refuse else {"refusal_instruction"})
             ),

@@ -89,6 +89,11 @@ class Renderer:
         """What may follow the prompt of a multiple-choice question: its letters or texts, one an option, in order."""
         return tuple(map(self.continuation, choices_of(question, self.prompt.choice)))
 
+    def candidates(self, question: Question) -> tuple[str, ...]:
+        """What an evaluation compares: the choices, and the refusal where the prompt invites it."""
+        refusal = (self.continuation(self.prompt.refusal),) if self.may_refuse else ()
+        return self.choices(question) + refusal
+
     def _instruction(self, question: Question) -> str:
         kind = self.prompt.choice if question.options else "text"
         own = _INSTRUCTIONS[kind] if self.prompt.instruction is None else self.prompt.instruction

@@ -4,9 +4,10 @@ Stages meet only here and in the files of the run directory: a stage takes recor
 the column names of the files, so that a row of a table and a record are the same thing (see `rait.tables`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from math import isfinite
+from typing import Any
 
 TOLERANCE = 1e-9
 """Differences of correctness below this are rounding noise of k/N floats, not a change."""
@@ -47,6 +48,11 @@ class Question:
     category: str = ""
     options: tuple[str, ...] = ()
     target: int | None = None
+
+
+def own_fields(question: Question) -> dict[str, Any]:
+    """The fields of `question` as a question, for a record that is one and more."""
+    return {field.name: getattr(question, field.name) for field in fields(Question)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

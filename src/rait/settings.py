@@ -5,6 +5,7 @@
 One class a section; each is also what a stage takes when it is called from Python. `rait.recipe` reads them from YAML.
 """
 
+from math import ceil
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -136,6 +137,16 @@ class Tuning(_Settings):
     lora_alpha: Count = Field(default=64, description="LoRA alpha")
     lora_dropout: Share = Field(default=0.0, description="LoRA dropout")
     lora_targets: str | tuple[str, ...] = Field(default="all-linear", description="layers that get an adapter")
+
+    @property
+    def micro_batch(self) -> int:
+        """Examples per forward pass."""
+        return min(self.micro_batch_size or self.batch_size, self.batch_size)
+
+    def steps(self, examples: int) -> int:
+        """Optimiser steps of all passes over so many examples, as the trainer counts them."""
+        batches = ceil(examples / self.micro_batch)
+        return ceil(self.epochs * max(1, ceil(batches / (self.batch_size // self.micro_batch))))
 
 
 class Rehearsal(_Settings):

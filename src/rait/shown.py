@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from rait.construction import find_strategy
-from rait.prompting import Renderer, Shots, choices_of
+from rait.evaluation.answering import is_scored
+from rait.prompting import Renderer, Shots
 from rait.recipe import Recipe
 from rait.records import Question
 
@@ -56,12 +57,6 @@ def shown_prompts(recipe: Recipe, tokenizer: Any, asked: Mapping[str, Question],
     return "\n\n".join([head, *parts]) + "\n"
 
 
-def is_scored(recipe: Recipe, question: Question) -> bool:
-    """Whether evaluation compares the options of a question, and has the model write no answer."""
-    choice = recipe.evaluation.choice
-    return bool(question.options) and (choice == "score" or (choice == "auto" and recipe.prompt.choice == "text"))
-
-
 def _probe(recipe: Recipe, render: Renderer, question: Question, who: str) -> str:
     if question.options:
         about = _scored(render.choices(question))
@@ -80,10 +75,8 @@ def _taught(what: str, render: Renderer, question: Question, answer: str, about:
 
 
 def _evaluation(recipe: Recipe, render: Renderer, question: Question, what: str) -> str:
-    prompt = recipe.prompt
-    if is_scored(recipe, question):
-        candidates = (*choices_of(question, prompt.choice), *((prompt.refusal,) if render.may_refuse else ()))
-        about = _scored(tuple(map(render.continuation, candidates)))
+    if is_scored(question, render, recipe.evaluation):
+        about = _scored(render.candidates(question))
     else:
         about = [f"the model writes an answer of at most {recipe.evaluation.max_new_tokens} tokens, greedily"]
     return _section(f"evaluation, {what}", question, render, render(question), "", about)

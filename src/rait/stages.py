@@ -109,7 +109,7 @@ def split_shots(questions: Sequence[Question], recipe: Recipe) -> tuple[Shots, l
     return {"": shots}, [question for question in questions if question.id not in taken]
 
 
-def shown(shots: Shots) -> dict[str, list[Any]]:
+def plain_shots(shots: Shots) -> dict[str, list[Any]]:
     """Worked examples as plain data, to be hashed."""
     return {category: [plain(shot) for shot in own] for category, own in shots.items()}
 
@@ -234,7 +234,7 @@ def answer_all(
     """Greedy answers to `questions` after `shots`, judged, with progress."""
     render = Renderer(loaded.tokenizer, recipe.prompt, shots, may_refuse)
     with progress(what, len(questions), "question") as advance:
-        return answer(loaded, questions, render, recipe.evaluation, refusal=recipe.prompt.refusal, advance=advance)
+        return answer(loaded, questions, render, recipe.evaluation, advance=advance)
 
 
 def plain(question: Question) -> list[Any]:

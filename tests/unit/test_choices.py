@@ -77,7 +77,7 @@ def ones(texts):
 
 
 def renderer(own, choice, shots=SHOTS, may_refuse=False, **settings):
-    prompt = Prompt(choice=choice, instruction="", refusal_instruction="", **settings)
+    prompt = Prompt(choice=choice, instruction="", refusal=REFUSAL, refusal_instruction="", **settings)
     return Renderer(own.tokenizer, prompt, shots, may_refuse)
 
 
@@ -145,7 +145,7 @@ def test_the_order_and_company_of_questions_change_nothing(choice, monkeypatch):
     render = renderer(own, choice)
     apart = {question.id: next(query_choices(own, [question], render)) for question in QUESTIONS}
     mixed = random.Random(1).sample(QUESTIONS, len(QUESTIONS))
-    monkeypatch.setattr(module, "_TOGETHER", 4)
+    monkeypatch.setattr(module, "TOGETHER", 4)
     told = []
     states = list(query(own, iter(mixed), render, Probe(), None, seed=3, advance=told.append))
     assert [state.id for state in states] == [question.id for question in mixed]
@@ -155,7 +155,7 @@ def test_the_order_and_company_of_questions_change_nothing(choice, monkeypatch):
 
 
 def test_states_come_part_by_part(monkeypatch):
-    monkeypatch.setattr(module, "_TOGETHER", 4)
+    monkeypatch.setattr(module, "TOGETHER", 4)
     read = []
     states = query_choices(loaded(), (read.append(one) or one for one in QUESTIONS), renderer(loaded(), "letter"))
     next(states)
@@ -211,7 +211,7 @@ def test_open_ended_questions_need_a_sentence_model():
 def test_the_likeliest_candidate_is_that_of_brute_force(choice, chat, may_refuse):
     own = loaded("llama", chat)
     render = renderer(own, choice, {}, may_refuse)
-    verdicts = answer(own, QUESTIONS, render, Evaluation(choice="score"), refusal=REFUSAL)
+    verdicts = answer(own, QUESTIONS, render, Evaluation(choice="score"))
     assert [verdict.id for verdict in verdicts] == [question.id for question in QUESTIONS]
     blank = "" if chat else " "
     for verdict, question in zip(verdicts, QUESTIONS, strict=True):
@@ -274,7 +274,7 @@ def test_what_is_written_is_parsed(word, outcome, rule):
     own = preferring(loaded(), word)
     question = Question(id="q", question="what is", answers=("blue",), options=("red", "blue"), target=1)
     render = renderer(own, "letter", {})
-    (verdict,) = answer(own, [question], render, Evaluation(max_new_tokens=1), refusal=REFUSAL)
+    (verdict,) = answer(own, [question], render, Evaluation(max_new_tokens=1))
     assert (verdict.response.strip(), verdict.outcome, verdict.rule) == (word[1:], outcome, rule)
     assert (verdict.options, verdict.target, verdict.category) == (question.options, 1, "")
 
@@ -290,7 +290,7 @@ def test_what_is_written_is_parsed(word, outcome, rule):
 def test_what_is_likeliest_is_judged(word, outcome):
     own = preferring(loaded(), word)
     question = Question(id="q", question="what is", answers=("blue",), options=("red", "blue"), target=1)
-    (verdict,) = answer(own, [question], renderer(own, "text", {}, True), Evaluation(), refusal=REFUSAL)
+    (verdict,) = answer(own, [question], renderer(own, "text", {}, True), Evaluation())
     assert (verdict.response, verdict.outcome, verdict.rule) == (word[1:], outcome, "scored")
 
 
@@ -298,7 +298,7 @@ def test_an_option_that_reads_as_the_refusal_is_an_option():
     own = preferring(loaded(), "▁unknown")
     question = Question(id="q", question="what is", answers=("unknown",), options=("red", "unknown"), target=1)
     for settings in (Evaluation(choice="score"), Evaluation(choice="generate", max_new_tokens=1)):
-        (verdict,) = answer(own, [question], renderer(own, "text", {}, True), settings, refusal=REFUSAL)
+        (verdict,) = answer(own, [question], renderer(own, "text", {}, True), settings)
         assert verdict.outcome is Outcome.CORRECT
 
 
@@ -317,12 +317,12 @@ def test_both_kinds_stand_in_one_test_set(choice, setting, scored):
     mixed = [OPEN[0], *QUESTIONS[:4], OPEN[1], *QUESTIONS[4:6]]
     told = []
     settings = Evaluation(choice=setting, max_new_tokens=3)
-    verdicts = answer(own, mixed, render, settings, refusal=REFUSAL, advance=told.append)
+    verdicts = answer(own, mixed, render, settings, advance=told.append)
     assert [verdict.id for verdict in verdicts] == [question.id for question in mixed]
     assert sum(told) == len(mixed)
     for verdict, question in zip(verdicts, mixed, strict=True):
         assert (verdict.rule == "scored") == (scored and bool(question.options))
-        assert [verdict] == answer(own, [question], render, settings, refusal=REFUSAL)
+        assert [verdict] == answer(own, [question], render, settings)
         if not question.options:
             assert verdict.rule in ("exact", "folded", "refused", "no_match", "empty")
     assert answer(own, [], render, settings) == []

@@ -1,6 +1,7 @@
 """Rows told beforehand against rows computed, counted at the input embeddings; memory against the model itself."""
 
 import json
+import math
 from contextlib import contextmanager
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from peft import get_peft_model
 
 from rait.errors import ModelError
-from rait.estimate import estimate, print_estimate, training_steps
+from rait.estimate import estimate, print_estimate
 from rait.evaluation.answering import answer
 from rait.knowledge.query import query
 from rait.models import footprint
@@ -22,7 +23,7 @@ from rait.models.tree import encode, read, tree_attention
 from rait.pipeline import question_sets
 from rait.prompting import Renderer
 from rait.recipe import Tuning, load_settings
-from rait.tuning.sft import _lora, _step_count
+from rait.tuning.sft import _lora
 from tiny import random_model, save, word_tokenizer
 
 WORDS = ["red", "blue", "old", "who", "what", "I", "don't", "know", *"ABCD"]
@@ -120,7 +121,9 @@ def test_rows_of_a_batch_are_those_that_training_reads(texts, share):
 )
 def test_training_steps_are_those_of_the_trainer(examples, epochs, sizes):
     tuning = Tuning(epochs=epochs, batch_size=sizes[0], micro_batch_size=sizes[1])
-    assert training_steps(examples, tuning) == _step_count(examples, tuning)
+    passes = len(range(0, examples, tuning.micro_batch))  # forward passes of an epoch
+    updates = len(range(0, passes, tuning.batch_size // tuning.micro_batch))  # the last one may be of fewer
+    assert tuning.steps(examples) == math.ceil(epochs * updates)
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -202,7 +205,7 @@ def test_multiple_choice_is_counted_exactly(recipe_of, choice):
     assert step(found, "probe initial").rows == rows()
     with counted() as rows:
         render = Renderer(tokenizer, recipe.prompt, may_refuse=True)
-        answer(loaded, sets["test"], render, recipe.evaluation, refusal=recipe.prompt.refusal)
+        answer(loaded, sets["test"], render, recipe.evaluation)
     assert step(found, "craft on test").rows == rows()
     assert step(found, "craft on test").questions == 20
     whole = Renderer(tokenizer, recipe.prompt, shots)

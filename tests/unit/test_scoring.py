@@ -197,7 +197,7 @@ def test_which_tokens_letters_become(tokenizer, prompt, letters, lead, tokens):
     ],
 )
 def test_letters_that_are_not_tokens_of_their_own_are_refused(letters, message):
-    with pytest.raises(ModelError, match=rf"option {message}.*'Q red\\n'; use text scoring"):
+    with pytest.raises(ModelError, match=rf"option {message}.*'Q red\\n'; compare texts instead"):
         letter_tokens(digits, "Q red\n", letters)
 
 

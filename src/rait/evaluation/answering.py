@@ -1,6 +1,6 @@
 """Ask a model every test question once, and judge each answer.
 
-    verdicts = answer(loaded, questions, render, Evaluation(), refusal="I don't know")
+    verdicts = answer(loaded, questions, render, Evaluation())
 
 Greedy decoding, as in the paper's evaluation (CRaFT, arXiv 2410.06913v2, section 4.1). Multiple-choice questions may
 be scored instead: the answer is the likeliest of the options and, where the prompt invites it, the refusal; `likeliest`
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from math import log
 
 from rait.choosing import judge_choice
-from rait.judging import REFUSAL, judge
+from rait.judging import judge
 from rait.models.loading import LoadedModel
 from rait.prompting import Renderer, choices_of
-from rait.records import Outcome, Question, Verdict
-from rait.settings import Evaluation
+from rait.records import Outcome, Question, Verdict, own_fields
+from rait.settings import Evaluation, Prompt
 
 
 def answer(
@@ -24,21 +24,25 @@ def answer(
     render: Renderer,
     settings: Evaluation,
     *,
-    refusal: str = REFUSAL,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Verdict]:
-    """A verdict for every question, in the order given; `refusal` is the wording that was taught."""
+    """A verdict for every question, in the order given."""
     verdicts: dict[int, Verdict] = {}
-    score = settings.choice == "score" or (settings.choice == "auto" and render.prompt.choice == "text")
-    scored = [number for number, question in enumerate(questions) if score and question.options]
-    for place, response in _best(loaded, [questions[n] for n in scored], render, refusal):
+    scored = [number for number, question in enumerate(questions) if is_scored(question, render, settings)]
+    for place, response in _best(loaded, [questions[n] for n in scored], render):
         verdicts[scored[place]] = _scored(questions[scored[place]], response, render.prompt.choice)
         advance(1)
     written = [number for number in range(len(questions)) if number not in verdicts]
     for place, response in _greedy(loaded, [questions[n] for n in written], render, settings.max_new_tokens):
-        verdicts[written[place]] = _judged(questions[written[place]], response, refusal, render.prompt.choice)
+        verdicts[written[place]] = _judged(questions[written[place]], response, render.prompt)
         advance(1)
     return [verdicts[number] for number in range(len(questions))]
+
+
+def is_scored(question: Question, render: Renderer, settings: Evaluation) -> bool:
+    """Whether the options of a question are compared, and the model writes no answer."""
+    score = settings.choice == "score" or (settings.choice == "auto" and render.prompt.choice == "text")
+    return score and bool(question.options)
 
 
 def _greedy(
@@ -53,20 +57,16 @@ def _greedy(
         yield index, response
 
 
-def _best(
-    loaded: LoadedModel, questions: Sequence[Question], render: Renderer, refusal: str
-) -> Iterator[tuple[int, str]]:
+def _best(loaded: LoadedModel, questions: Sequence[Question], render: Renderer) -> Iterator[tuple[int, str]]:
     """Yield (index of the question, the likeliest of its options and the refusal)."""
     from rait.models.scoring import score_texts
 
     choice = render.prompt.choice
-    refused = (refusal,) if render.may_refuse else ()
-    candidates = [(*choices_of(question, choice), *refused) for question in questions]
-    continuations = [tuple(map(render.continuation, texts)) for texts in candidates]
-    found = score_texts(loaded.model, loaded.tokenizer, list(map(render, questions)), continuations)
+    candidates = list(map(render.candidates, questions))
+    found = score_texts(loaded.model, loaded.tokenizer, list(map(render, questions)), candidates)
     for index, scores in found:
-        best = likeliest(scores.log_likelihoods, scores.tokens, len(questions[index].options), choice)
-        yield index, candidates[index][best]
+        answers = (*choices_of(questions[index], choice), render.prompt.refusal)
+        yield index, answers[likeliest(scores.log_likelihoods, scores.tokens, len(answers) - 1, choice)]
 
 
 def likeliest(log_likelihoods: Sequence[float], tokens: Sequence[int], options: int, choice: str) -> int:
@@ -86,33 +86,20 @@ def likeliest(log_likelihoods: Sequence[float], tokens: Sequence[int], options: 
     return options if log_likelihoods[options] > bar else best
 
 
-def _judged(question: Question, response: str, refusal: str, choice: str) -> Verdict:
+def _judged(question: Question, response: str, prompt: Prompt) -> Verdict:
     if question.target is None:
-        outcome, rule = judge(response, question.answers, refusal)
+        outcome, rule = judge(response, question.answers, prompt.refusal)
     else:
-        by_letter = choice == "letter"
-        outcome, rule = judge_choice(response, question.options, question.target, refusal, by_letter=by_letter)
-    return _verdict(question, response, outcome, rule)
+        by_letter = prompt.choice == "letter"
+        outcome, rule = judge_choice(response, question.options, question.target, prompt.refusal, by_letter=by_letter)
+    return Verdict(**own_fields(question), response=response, outcome=outcome, rule=rule)
 
 
 def _scored(question: Question, response: str, choice: str) -> Verdict:
     """The refusal comes last among the candidates, so an option of the same text goes first."""
     choices = choices_of(question, choice)
     if response not in choices:
-        return _verdict(question, response, Outcome.REFUSED, "scored")
-    right = choices.index(response) == question.target
-    return _verdict(question, response, Outcome.CORRECT if right else Outcome.WRONG, "scored")
-
-
-def _verdict(question: Question, response: str, outcome: Outcome, rule: str) -> Verdict:
-    return Verdict(
-        id=question.id,
-        question=question.question,
-        answers=question.answers,
-        category=question.category,
-        options=question.options,
-        target=question.target,
-        response=response,
-        outcome=outcome,
-        rule=rule,
-    )
+        outcome = Outcome.REFUSED
+    else:
+        outcome = Outcome.CORRECT if choices.index(response) == question.target else Outcome.WRONG
+    return Verdict(**own_fields(question), response=response, outcome=outcome, rule="scored")

@@ -13,10 +13,10 @@ from math import fsum, log
 from rait.errors import InputError
 from rait.models.loading import LoadedModel
 from rait.prompting import Renderer
-from rait.records import KnowledgeState, Question
+from rait.records import KnowledgeState, Question, own_fields
 from rait.tables import batched
 
-_TOGETHER = 1024  # questions scored at a time
+TOGETHER = 1024  # questions scored at a time
 _DECIMALS = 6  # of a probability: equal knowledge must tie, whatever a batch made of the last digits
 
 
@@ -31,7 +31,7 @@ def query_choices(
 
     Raises `InputError` for a question without options, and `ModelError` where the options cannot be told apart.
     """
-    for part in batched(questions, _TOGETHER):
+    for part in batched(questions, TOGETHER):
         for question in part:
             _target(question)  # before anything is scored
         found: dict[int, tuple[float, ...]] = {}
@@ -60,12 +60,7 @@ def state_of(question: Question, probabilities: tuple[float, ...]) -> KnowledgeS
     """The knowledge state that option `probabilities`, which add up to 1, amount to."""
     rounded = tuple(round(p, _DECIMALS) for p in probabilities)
     return KnowledgeState(
-        id=question.id,
-        question=question.question,
-        answers=question.answers,
-        category=question.category,
-        options=question.options,
-        target=question.target,
+        **own_fields(question),
         correctness=rounded[_target(question)],
         certainty=round(negative_entropy(probabilities), _DECIMALS) + 0.0,  # no -0.0
         probabilities=rounded,

@@ -18,7 +18,7 @@ from rait.models.embedding import Embed
 from rait.models.loading import LoadedModel
 from rait.prompting import Renderer
 from rait.recipe import Probe
-from rait.records import Answer, KnowledgeState, Question
+from rait.records import Answer, KnowledgeState, Question, own_fields
 from rait.seeding import seed_for
 
 _TOGETHER = 256  # questions whose answers are embedded together
@@ -96,10 +96,7 @@ def _state(question: Question, responses: tuple[Answer, ...], certainty: float) 
     total = sum(answer.count for answer in responses)
     correct = sum(answer.count for answer in responses if answer.correct)
     return KnowledgeState(
-        id=question.id,
-        question=question.question,
-        answers=question.answers,
-        category=question.category,
+        **own_fields(question),
         correctness=correct / total,
         certainty=round(certainty, _DECIMALS),
         responses=responses,

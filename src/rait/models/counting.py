@@ -10,7 +10,7 @@ groups, batches and trees, and are exact.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 from rait.models.sampler import GROUP_QUESTIONS, WINDOW_QUESTIONS, _common_prefix
@@ -26,6 +26,7 @@ from rait.models.scoring import (
     letter_tokens,
 )
 from rait.models.tree import READ_ROWS, encode
+from rait.tables import batched
 
 Tokens = list[int]
 
@@ -47,13 +48,13 @@ def drawn(prompts: Iterable[Tokens]) -> Read:
     """What reading the prompts costs the sampler, in the order in which it gets them; answers come on top."""
     rows = longest = 0
     shared: Tokens = []
-    for window in _windows(prompts, WINDOW_QUESTIONS):
+    for window in batched(prompts, WINDOW_QUESTIONS):
         if (common := _common_prefix(window)) != shared:
             shared = common
             rows += len(shared)
             longest = max(longest, len(shared))
         ordered = sorted(prompt[len(shared) :] for prompt in window)
-        rows += sum(map(tree_rows, _windows(ordered, GROUP_QUESTIONS)))
+        rows += sum(map(tree_rows, batched(ordered, GROUP_QUESTIONS)))
     return Read(rows, longest)
 
 
@@ -102,9 +103,3 @@ def read_rows(texts: Iterable[Tokens], *, share: bool = True) -> int:
         new = len(text) - (_shared(before, text) if share else 0)
         rows, size, before = rows + new, size + new, text
     return rows
-
-
-def _windows(items: Iterable[Tokens], size: int) -> Iterator[list[Tokens]]:
-    remaining = iter(items)
-    while window := list(islice(remaining, size)):
-        yield window

@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from rait.errors import ModelError
+from rait.errors import ModelError, first_line
 from rait.models import bundled
 from rait.models.gguf import load_gguf
 from rait.recipe import Model
@@ -165,12 +165,12 @@ def _readable(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelError(f"cannot load {what}: {_first_line(error)}") from error
+        raise ModelError(f"cannot load {what}: {first_line(error)}") from error
     except Exception as error:
         # The safetensors and tokenizers libraries raise bare exceptions of their own.
         if type(error).__name__ != "SafetensorError" and type(error) is not Exception:
             raise
-        raise ModelError(f"cannot load {what}: {_first_line(error)}; fetch or make it again") from error
+        raise ModelError(f"cannot load {what}: {first_line(error)}; fetch or make it again") from error
 
 
 def _check_base(adapter: Path, mark: str) -> None:
@@ -192,8 +192,3 @@ def _dtype(name: str) -> Any:
     import torch
 
     return "auto" if name == "auto" else getattr(torch, name)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

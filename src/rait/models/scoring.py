@@ -137,7 +137,7 @@ def letter_tokens(tokenizer: Any, prompt: str, letters: Sequence[str]) -> tuple[
         blame = letters[(long or twice)[0]].strip()
         fault = "is not one token" if long else "is the same token as another letter"
         problem = problem or f"the option letter {blame!r} {fault} for this model after {prompt[-20:]!r}"
-    raise ModelError(f"{problem}; use text scoring, or other option letters")
+    raise ModelError(f"{problem}; compare texts instead (prompt.choice=text)")
 
 
 @dataclass(slots=True)

@@ -73,7 +73,7 @@ def fine_tune(
         loaded.model.float()  # AdamW's steps are smaller than bfloat16 can hold; the products still run in it
     probes = [encode(loaded.tokenizer, example.prompt) for example in examples[:_CHECKS]]
     before = _last_logits(loaded.model, probes)
-    steps = _step_count(len(rows), tuning)
+    steps = tuning.steps(len(rows))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of one library about another's names
         with tree_attention(loaded.model), progress(what, steps, "step") as advance:
@@ -220,7 +220,7 @@ def _lora(tuning: Tuning) -> LoraConfig:
 
 
 def _micro_batch(tuning: Tuning) -> int:
-    micro = min(tuning.micro_batch_size or tuning.batch_size, tuning.batch_size)
+    micro = tuning.micro_batch
     if tuning.batch_size % micro:
         raise TrainingError(
             f"tuning.micro_batch_size {micro} does not divide tuning.batch_size {tuning.batch_size}; choose a divisor"
@@ -238,11 +238,6 @@ def _last_checkpoint(folder: Path) -> str | None:
         except (OSError, ValueError):
             shutil.rmtree(path, ignore_errors=True)
     return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
-
-
-def _step_count(examples: int, tuning: Tuning) -> int:
-    batches = math.ceil(examples / _micro_batch(tuning))
-    return math.ceil(tuning.epochs * max(1, math.ceil(batches / (tuning.batch_size // _micro_batch(tuning)))))
 
 
 def _tokenise(tokenizer: Any, example: Example, ends: frozenset[int]) -> dict[str, list[int]]:
