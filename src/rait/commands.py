@@ -48,7 +48,7 @@ def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> 
     """
     check_target(out)
     questions = load_pool(recipe, say)
-    shots, pool = split_shots(questions, recipe)
+    shots, pool = split_shots(questions, recipe, say)
     if not pool:
         raise InputError(
             f"{recipe.questions.source} has {len(questions)} questions, and {len(all_of(shots))} of them serve as "

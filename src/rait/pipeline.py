@@ -95,7 +95,7 @@ def question_sets(recipe: Recipe, note: Say) -> tuple[dict[str, list[Question]],
     `note` is told what is left out of a test set, and what is odd about a set. Raises `InputError` where nothing is
     left of one.
     """
-    shots, pool = split_shots(load_pool(recipe, note), recipe)
+    shots, pool = split_shots(load_pool(recipe, note), recipe, note)
     sets = {"train": pool}
     for name, source in recipe.tests.items():
         sets[name] = load_set(source, recipe.seed, note)

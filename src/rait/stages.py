@@ -19,7 +19,7 @@ from rait.manifest import Say, fingerprint_of
 from rait.models.loading import LoadedModel, fingerprint, load, load_tokenizer, locate, release
 from rait.progress import progress
 from rait.prompting import Renderer, Shots, choose_shots, shots_by_category
-from rait.questions import read_questions
+from rait.questions import read_questions, without_leaks
 from rait.recipe import Construction, Probe, Prompt, Questions, Recipe, Tuning
 from rait.records import Decision, Example, KnowledgeState, Question, Role, Verdict
 from rait.tables import atomic, batched, iter_records, write_json, write_records
@@ -99,11 +99,18 @@ def seeded(recipe: Recipe) -> Construction:
     return settings if settings.seed is not None else settings.model_copy(update={"seed": recipe.seed})
 
 
-def split_shots(questions: Sequence[Question], recipe: Recipe) -> tuple[Shots, list[Question]]:
-    """The worked examples, and the questions that are left to be asked."""
+def split_shots(
+    questions: Sequence[Question], recipe: Recipe, say: Say = lambda _: None
+) -> tuple[Shots, list[Question]]:
+    """The worked examples, and the questions that are left to be asked; `say` is told of any that are both."""
     if recipe.prompt.shots_from is not None:
-        source = load_set(recipe.prompt.shots_from, recipe.seed)
-        return shots_by_category(source, recipe.prompt.shots, recipe.seed), list(questions)
+        source = load_set(recipe.prompt.shots_from, recipe.seed, say)
+        shots_of = shots_by_category(source, recipe.prompt.shots, recipe.seed)
+        left, asked_twice = without_leaks(questions, all_of(shots_of))
+        if asked_twice:
+            ids = some([question.id for question in asked_twice])
+            say(f"{len(asked_twice)} questions are worked examples too and left out ({ids})")
+        return shots_of, left
     shots = choose_shots(questions, recipe.prompt.shots, recipe.seed)
     taken = {shot.id for shot in shots}
     return {"": shots}, [question for question in questions if question.id not in taken]

@@ -13,7 +13,7 @@ from rait.knowledge.rehearsal import select, target
 from rait.models import embedding
 from rait.recipe import Probe, Prompt, Rehearsal, load_settings
 from rait.records import Answer, Decision, Example, KnowledgeFlow, KnowledgeState, Question, Role
-from rait.stages import bare_states, probe_in_shards, rehearsal_examples
+from rait.stages import bare_states, probe_in_shards, rehearsal_examples, split_shots
 from rait.tables import read_records, write_records
 
 LOADED = SimpleNamespace(tokenizer=None)
@@ -163,3 +163,18 @@ def test_construction_of_files_is_that_of_the_states_in_them(tmp_path):
     kept = [example for example in examples.values() if example.role is Role.VANILLA]
     assert len(kept) == 12
     assert all(example.completion == f" gold {example.id}" for example in kept)
+
+
+def test_a_worked_example_of_another_source_is_not_asked(tmp_path):
+    """Some questions of MMLU's test split stand in its dev split, too."""
+    rows = [Question(id=f"d{n}", question=f"Q{n * 10}?", answers=("x",), category="even") for n in range(4)]
+    write_records(tmp_path / "dev.jsonl", rows)
+    recipe = load_settings({"prompt.shots_from": {"source": str(tmp_path / "dev.jsonl")}, "prompt.shots": 3})
+    told = []
+
+    shots, left = split_shots(QUESTIONS, recipe, told.append)
+
+    assert [shot.id for shot in shots["even"]] == ["d0", "d1", "d2"]
+    shown = {shot.question for own in shots.values() for shot in own}
+    assert [question.id for question in left] == [q.id for q in QUESTIONS if q.question not in shown]
+    assert len(left) == 50 - len(shown) and told[0].startswith(f"{len(shown)} questions are worked examples too")
