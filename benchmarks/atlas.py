@@ -17,7 +17,7 @@ from rait.prompting import Renderer
 from rait.questions import atlas
 from rait.recipe import Model, load_recipe
 from rait.records import Outcome
-from rait.stages import all_of, split_shots
+from rait.sets import all_of, split_shots
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rait.manifest import Book
     from rait.recipe import Recipe
     from rait.records import KnowledgeState
+    from rait.steps import Work
 
 POOL_SIZES = (10_000, 100_000, 1_000_000)
 PROBE_SIZES = (1_000, 4_000, 16_000)
@@ -78,10 +79,10 @@ def write_file(folder: Path, size: int) -> None:
 
 
 def read_questions(folder: Path, size: int) -> None:
-    from rait.pipeline import _questions
+    from rait.steps import begin
 
     recipe, book = opened(folder)
-    _questions(recipe, book)
+    begin(recipe, book)
 
 
 def write_and_join_shards(folder: Path, size: int) -> None:
@@ -121,10 +122,9 @@ def write_rehearsed(folder: Path, size: int) -> None:
 
 
 def flow(folder: Path, size: int) -> None:
-    from rait.pipeline import _flow
+    from rait.steps import flow as make_flow
 
-    _, book = opened(folder)
-    _flow(book, folder / "knowledge/initial.parquet", folder / "knowledge/rehearsed.parquet")
+    make_flow(work_in(folder), folder / "knowledge/initial.parquet", folder / "knowledge/rehearsed.parquet")
 
 
 def rehearsal(folder: Path, size: int) -> None:
@@ -138,11 +138,21 @@ def rehearsal(folder: Path, size: int) -> None:
 
 
 def construction(folder: Path, size: int) -> None:
-    from rait.pipeline import _construct
+    from rait.construction import find_strategy
+    from rait.steps import construction as make_construction
+
+    evidence = {"flows": folder / "knowledge/flow.parquet"}
+    initial = folder / "knowledge/initial.parquet"
+    make_construction(work_in(folder), find_strategy("craft"), folder / "craft", initial, evidence)
+
+
+def work_in(folder: Path) -> "Work":
+    """The run in `folder`, without a model."""
+    from rait.steps import Work
 
     recipe, book = opened(folder)
     models: Any = SimpleNamespace(tokenizer=lambda: None, tokenizer_key=lambda: "none")
-    _construct(recipe, book, models, "craft", folder / "knowledge/initial.parquet", folder / "knowledge/flow.parquet")
+    return Work(recipe, book, models, folder / "questions/train.parquet", {}, {})
 
 
 def opened(folder: Path) -> "tuple[Recipe, Book]":

@@ -25,7 +25,7 @@ def rait_draw(job: Job) -> Ready:
         sampling = Sampling(samples, 1.0, job.max_new_tokens)
         prompts, seeds = [one["prompt"] for one in asked], [one["seed"] for one in asked]
         drawn = dict(draw(loaded.model, loaded.tokenizer, prompts, seeds, sampling))
-        return [drawn[index] for index in range(len(asked))]
+        return [drawn[index].counts for index in range(len(asked))]
 
     return Ready(ask, count_rows(loaded.model))
 

@@ -205,7 +205,7 @@ def _expected(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return f"a list ({_expected(get_args(kind)[0])} each)"
     if _is_record(kind):
-        return f"an object with {', '.join(column.name for column in columns(kind))}"
+        return f"an object with {', '.join(column.name for column in columns(kind) if column.required)}"
     if issubclass(kind, StrEnum):
         return f"one of {', '.join(kind)}"
     return {str: "text", bool: "true or false", int: "a whole number", float: "a finite number"}[kind]

@@ -10,27 +10,25 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from rait.construction import construct, summarise
+from rait.construction import all_strategies, construct, summarise
+from rait.construction.preview import Preview, preview
 from rait.errors import InputError, RecipeError
 from rait.knowledge.flow import flows
 from rait.manifest import Say, fingerprint_of, fingerprint_of_all
 from rait.models.loading import fingerprint, load, load_tokenizer
 from rait.prompting import Shots
 from rait.recipe import Recipe, Tuning
-from rait.records import Decision, Example, KnowledgeFlow, KnowledgeState, Verdict
+from rait.records import Decision, Example, Influence, KnowledgeFlow, KnowledgeState, Verdict
+from rait.sets import all_of, load_pool, load_set, plain, split_shots
 from rait.stages import (
     Models,
-    all_of,
     answer_all,
     bare_states,
+    construction_states,
     fine_tune_into,
-    load_pool,
-    load_set,
-    plain,
     probe_in_shards,
     rehearsal_examples,
     seeded,
-    split_shots,
     tuning_examples,
 )
 from rait.tables import check_target, read_records, write_records, write_rows
@@ -95,6 +93,7 @@ def construct_to_file(
     strategy: str,
     initial: Path,
     rehearsed: Path | None,
+    influence: Path | None,
     out: Path,
     decisions: Path | None,
     *,
@@ -108,11 +107,12 @@ def construct_to_file(
     if form not in FORMS:
         raise RecipeError(f"unknown format {form!r}; known: {', '.join(FORMS)}")
     check_target(out)
-    states = list(bare_states(initial))
-    flow = flows(states, bare_states(rehearsed)) if rehearsed else None
-    selection = construct(strategy, states, flow, seeded(recipe))
+    flow = flows(bare_states(initial), bare_states(rehearsed)) if rehearsed else None
+    influences = read_records(influence, Influence) if influence else None
+    states = construction_states([strategy], initial, recipe)
+    selection = construct(strategy, states, flow, seeded(recipe), influences)
     tokenizer = load_tokenizer(recipe.model) if with_model else None
-    made = tuning_examples(tokenizer, states, selection.decisions, recipe.prompt)
+    made = tuning_examples(tokenizer, strategy, initial, selection.decisions, recipe.prompt)
     if decisions:
         write_records(decisions, selection.decisions, Decision)
     if form == "trl":
@@ -122,6 +122,17 @@ def construct_to_file(
         write_records(out, made, Example)
     counts = summarise(selection.decisions)
     return {role.value: kinds for role, kinds in counts.items()}, selection.notes
+
+
+def preview_files(
+    recipe: Recipe, strategies: Sequence[str] | None, initial: Path, rehearsed: Path | None, influence: Path | None
+) -> Preview:
+    """What `strategies`, or all there are, would take of the states in a file; nothing is written."""
+    names = list(strategies) if strategies else [strategy.name for strategy in all_strategies()]
+    flow = flows(bare_states(initial), bare_states(rehearsed)) if rehearsed else None
+    influences = read_records(influence, Influence) if influence else None
+    states = construction_states(names, initial, recipe)
+    return preview(states, flow, influences, seeded(recipe), names)
 
 
 def tune_to_folder(recipe: Recipe, made: Path, folder: Path, say: Say) -> "TuningResult":

@@ -30,12 +30,13 @@ from rait.evaluation.answering import is_scored
 from rait.knowledge.choices import TOGETHER
 from rait.manifest import Say
 from rait.models.loading import load_tokenizer, locate
-from rait.pipeline import BASELINES, question_sets
+from rait.pipeline import BASELINES
 from rait.prompting import Renderer, Shots
 from rait.recipe import Recipe, Tuning
 from rait.records import Question
 from rait.seeding import ticket
-from rait.stages import load_set, split_shots
+from rait.sets import load_set, question_sets, split_shots
+from rait.steps import CANDIDATES
 from rait.tables import batched
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 _SPREAD = {"initial": 0.78, "rehearsed": 0.33}  # exponent of N
 _CHECKS = 8  # prompts that tuning reads before and after, to see a change
+INFLUENCE_ROWS = 512  # of a forward pass, about; see `rait.tuning.influence`
 _DEPTH = 4  # forward passes of a group of questions for each token of a right answer: the longest answer counts
 
 Tokens = list[int]
@@ -122,12 +124,15 @@ def estimate(recipe: Recipe, say: Say) -> Estimate:
     except ModelError as error:
         missing.append(f"tokens, rows and memory: {error}")
     plan = _Plan(recipe, sets, shots, tokenizer)
-    works = [plan.probe("initial")]
-    if any(strategy.needs_flow for strategy in strategies):
+    works = [plan.probe("initial"), *(plan.probe("initial", test) for test in recipe.tests)]
+    if any(strategy.needs & {"flows", "influences"} for strategy in strategies):
         works += [plan.tuning("rehearsal", recipe.rehearsal.tuning, recipe.rehearsal.size, 0), plan.probe("rehearsed")]
+    if any("influences" in strategy.needs for strategy in strategies):
+        works.append(plan.influence())
     for name, may_refuse in BASELINES.items():
         works += [plan.evaluation(name, test, may_refuse=may_refuse, tuned=False) for test in recipe.tests]
     wanted = recipe.construction
+    works.append(plan.features(len(strategies) * (wanted.vanilla + wanted.idk)))
     for strategy in strategies:
         works.append(plan.tuning(f"{strategy.name} tuning", recipe.tuning, wanted.vanilla, wanted.idk))
         works += [plan.evaluation(strategy.name, test, may_refuse=True, tuned=True) for test in recipe.tests]
@@ -158,10 +163,10 @@ class _Plan:
         """Whether answers are sampled, whose certainty needs a sentence model."""
         return not any(question.options for question in self.sets.get("train", ())[:1])
 
-    def probe(self, which: str) -> _Work:
-        """The knowledge state query of the `which` model."""
-        name = f"probe {which}"
-        questions = self.sets.get("train")
+    def probe(self, which: str, of: str = "train") -> _Work:
+        """The knowledge state query of the `which` model on the pool or on a test set."""
+        name = f"probe {which}" if of == "train" else f"probe tests/{of}"
+        questions = self.sets.get(of)
         if questions is None or self.tokenizer is None:
             return _Work(Step(name, _size(questions)), "probe")
         render = Renderer(self.tokenizer, self.recipe.prompt, self.shots)
@@ -170,6 +175,41 @@ class _Plan:
         probe = self.recipe.probe
         answer = self._length(questions, render, probe.max_new_tokens)
         return self._writing(name, "probe", questions, render, answer * probe.samples ** _SPREAD[which], answer)
+
+    def influence(self) -> _Work:
+        """Gradients of refusals, one text after the other (GRAIT)."""
+        from rait.models import footprint
+        from rait.models.tree import encode
+
+        wanted, pool = CANDIDATES * max(1, self.recipe.construction.idk), self.sets.get("train")
+        if pool is None or self.tokenizer is None:
+            return _Work(Step("influence", None), "tuning")
+        render = Renderer(self.tokenizer, self.recipe.prompt, may_refuse=True)
+        refusal = len(self._tokens(render.completion(self.recipe.prompt.refusal)))
+        # Which half is unknown is not known yet: 4 N_idk of each, or the whole pool, the unknown ones read twice.
+        part = pool[: min(wanted, (len(pool) + 1) // 2)]
+        lengths = [len(encode(self.tokenizer, render(question))) + refusal for question in part]
+        settings = self.recipe.rehearsal.tuning
+        takes = partial(footprint.tuning, settings=settings, rows=INFLUENCE_ROWS, answer_tokens=refusal * len(part))
+        return _Work(Step("influence", 2 * len(part), 3 * sum(lengths), 3 * sum(lengths)), "tuning", takes)
+
+    def features(self, taken: int) -> _Work:
+        """The questions alone, those that strategies take (at most so many) and the test questions."""
+        from rait.models import footprint
+        from rait.models.counting import read_rows
+        from rait.models.features import PASS_TOKENS, batches
+        from rait.models.tree import encode
+
+        if self.tokenizer is None or not self.sets:
+            return _Work(Step("features", None), "probe")
+        asked = [
+            *self.sets.get("train", ())[:taken],
+            *(q for test in self.recipe.tests for q in self.sets.get(test, ())),
+        ]
+        texts = [encode(self.tokenizer, question.question) for question in asked]
+        rows = sum(read_rows(texts[index] for index in batch) for batch in batches(texts))
+        takes = partial(footprint.scoring, rows=PASS_TOKENS, shared=0)
+        return _Work(Step("features", len(asked), sum(map(len, texts)), rows), "probe", takes)
 
     def evaluation(self, method: str, test: str, *, may_refuse: bool, tuned: bool) -> _Work:
         """The answers to a test set."""

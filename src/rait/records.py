@@ -60,12 +60,17 @@ class Answer:
     """One distinct text among the sampled answers of a question.
 
     `count` says how many of the samples it is, at least 1; `rule` names the rule that matched it, or "" for none.
+    `log_probability` is the natural logarithm of the probability that a sample is this text, its end included, at the
+    temperature it was drawn with; `tokens` how many tokens that is (of the likeliest way to write it). Both are None
+    where an answer was made elsewhere.
     """
 
     text: str
     count: int
     correct: bool
     rule: str = ""
+    log_probability: float | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +80,19 @@ class KnowledgeState(Question):
     `correctness` (mu) lies in [0, 1]; `certainty` (sigma), higher is more certain, in [-1, 1] where answers were
     sampled and in [-log(options), 0], in nats, where options were scored. `responses` stand in descending order of
     count; `probabilities` are those of the options, in their order. Both may be empty where a state was made elsewhere.
+
+    `greedy` is the answer of greedy decoding, `greedy_correct` whether it is right, and `kurtosis` the mean over its
+    tokens, the end included, of the kurtosis of the next-token distribution; all None where options were scored or a
+    state was made elsewhere.
     """
 
     correctness: float
     certainty: float
     responses: tuple[Answer, ...] = ()
     probabilities: tuple[float, ...] = ()
+    greedy: str | None = None
+    greedy_correct: bool | None = None
+    kurtosis: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a state that no later stage could use."""
@@ -117,27 +129,45 @@ class KnowledgeFlow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Influence:
+    """How a refusal of this question would move the model's other answers, in first order (GRAIT, arXiv 2502.05911).
+
+    `refusal` (R) is the mean inner product, in [-1, 1], of the question's gradient with those of the unknown questions,
+    `over_refusal` (O) with those of the known ones: unit gradients of the loss of the refusal.
+    """
+
+    id: str
+    refusal: float
+    over_refusal: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What a strategy did with a question, and why.
 
     `rank` is the place in the order in which the strategy takes questions of that role, from 0; None where the question
-    never entered such an order.
+    never entered such an order. `weight` >= 0 multiplies the loss of its examples.
     """
 
     id: str
     role: Role
     reason: str
     rank: int | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One row of tuning data: the loss is taken on `completion` alone."""
+    """One row of tuning data: the loss is taken on `completion` alone, times `weight` >= 0.
+
+    A question may have several.
+    """
 
     id: str
     prompt: str
     completion: str
     role: Role
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -180,6 +180,17 @@ class Construction(_Settings):
     shortage: Literal["fail", "shrink"] = Field(
         default="fail", description="too few questions: stop, or take what there is in the ratio asked for"
     )
+    certainty: Literal["cosine", "exact_entropy", "embedding_entropy", "sequence_log_probability", "kurtosis"] = Field(
+        default="cosine", description="which estimate of certainty orders the candidates; see `rait certainty`"
+    )
+    known_from: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="of the strategy idk_sft alone: correctness from which a question is known (Ik threshold)",
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        default=0.05,
+        description="of the strategy grait alone: how evenly idk examples are weighted; lower is less even",
+    )
     seed: int | None = Field(default=None, description="of random draws; none: the recipe's")
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ def shown_prompts(recipe: Recipe, tokenizer: Any, asked: Mapping[str, Question],
     first = asked["train"]
     plain = Renderer(tokenizer, recipe.prompt, shots)
     tuned = Renderer(tokenizer, recipe.prompt, may_refuse=True)
-    has_flow = any(find_strategy(name).needs_flow for name in recipe.strategies)
+    has_flow = any(find_strategy(name).needs & {"flows", "influences"} for name in recipe.strategies)
     parts = [_probe(recipe, plain, first, "initial and rehearsed model" if has_flow else "initial model")]
     if has_flow:
         bare = replace(plain, shots={})

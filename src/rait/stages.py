@@ -10,17 +10,16 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rait.construction import examples
-from rait.errors import InputError, some
+from rait.construction import Reader, Wording, as_it_is, examples, find_strategy
 from rait.evaluation.answering import answer
+from rait.knowledge.estimators import with_certainty
 from rait.knowledge.query import query
 from rait.knowledge.rehearsal import select, target
 from rait.manifest import Say, fingerprint_of
 from rait.models.loading import LoadedModel, fingerprint, load, load_tokenizer, locate, release
 from rait.progress import progress
-from rait.prompting import Renderer, Shots, choose_shots, shots_by_category
-from rait.questions import read_questions, without_leaks
-from rait.recipe import Construction, Probe, Prompt, Questions, Recipe, Tuning
+from rait.prompting import Renderer, Shots, choices_of
+from rait.recipe import Construction, Probe, Prompt, Recipe, Tuning
 from rait.records import Decision, Example, KnowledgeState, Question, Role, Verdict
 from rait.tables import atomic, batched, iter_records, write_json, write_records
 
@@ -67,63 +66,10 @@ class Models:
         return loaded
 
 
-def load_set(source: Questions, seed: int, say: Say = lambda _: None) -> list[Question]:
-    """The questions that a recipe names; `say` is told what was left out of them and why."""
-    reading = read_questions(source, seed)
-    if reading.dropped:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in reading.dropped.items())
-        say(f"{source.source}: {sum(reading.dropped.values())} left out: {reasons}")
-    return reading.questions
-
-
-def load_pool(recipe: Recipe, say: Say = lambda _: None) -> list[Question]:
-    """The questions to be probed and learned from; raise `InputError` unless they are all of one kind.
-
-    The certainty of sampled answers and that of options are on different scales, and selection compares them.
-    """
-    questions = load_set(recipe.questions, recipe.seed, say)
-    choices = [question.id for question in questions if question.options]
-    others = [question.id for question in questions if not question.options]
-    if choices and others:
-        raise InputError(
-            f"{recipe.questions.source} holds {len(choices)} multiple-choice questions ({some(choices)}) and "
-            f"{len(others)} open-ended ones ({some(others)}), whose certainties cannot be compared; give each a run of "
-            "its own, or set questions.options=drop"
-        )
-    return questions
-
-
 def seeded(recipe: Recipe) -> Construction:
     """The recipe's construction, drawing by the recipe's seed where it has none of its own."""
     settings = recipe.construction
     return settings if settings.seed is not None else settings.model_copy(update={"seed": recipe.seed})
-
-
-def split_shots(
-    questions: Sequence[Question], recipe: Recipe, say: Say = lambda _: None
-) -> tuple[Shots, list[Question]]:
-    """The worked examples, and the questions that are left to be asked; `say` is told of any that are both."""
-    if recipe.prompt.shots_from is not None:
-        source = load_set(recipe.prompt.shots_from, recipe.seed, say)
-        shots_of = shots_by_category(source, recipe.prompt.shots, recipe.seed)
-        left, asked_twice = without_leaks(questions, all_of(shots_of))
-        if asked_twice:
-            ids = some([question.id for question in asked_twice])
-            say(f"{len(asked_twice)} questions are worked examples too and left out ({ids})")
-        return shots_of, left
-    shots = choose_shots(questions, recipe.prompt.shots, recipe.seed)
-    taken = {shot.id for shot in shots}
-    return {"": shots}, [question for question in questions if question.id not in taken]
-
-
-def plain_shots(shots: Shots) -> dict[str, list[Any]]:
-    """Worked examples as plain data, to be hashed."""
-    return {category: [plain(shot) for shot in own] for category, own in shots.items()}
-
-
-def all_of(shots: Shots) -> list[Question]:
-    """Every worked example once."""
-    return list({shot.id: shot for own in shots.values() for shot in own}.values())
 
 
 def probe_in_shards(
@@ -195,13 +141,42 @@ def rehearsal_examples(tokenizer: Any, states: Path, recipe: Recipe) -> tuple[li
     return made, chosen.note
 
 
+def construction_states(strategies: Sequence[str], initial: Path, recipe: Recipe) -> list[KnowledgeState]:
+    """The initial states as `strategies` see them: with the certainty that the recipe asks for, and what they need."""
+    wanted = recipe.construction.certainty
+    sampled = wanted in ("exact_entropy", "embedding_entropy", "sequence_log_probability")
+    if sampled or any("responses" in find_strategy(name).needs for name in strategies):
+        states = list(iter_records(initial, KnowledgeState))
+    else:
+        states = list(bare_states(initial))
+    if wanted == "cosine":
+        return states
+    from rait.models.embedding import load_embedder
+
+    return with_certainty(states, wanted, load_embedder(recipe.probe.embedder) if "embedding" in wanted else None)
+
+
 def tuning_examples(
-    tokenizer: Any, states: Sequence[KnowledgeState], decisions: Sequence[Decision], prompt: Prompt
+    tokenizer: Any, strategy: str, initial: Path, decisions: Sequence[Decision], prompt: Prompt
 ) -> list[Example]:
-    """The examples of a selection, in the tuning prompt, which invites a refusal."""
+    """The examples of a selection among the states of a file, in the tuning prompt, which invites a refusal."""
+    render = Renderer(tokenizer, prompt, may_refuse=True)
+    taken = [decision.id for decision in decisions if decision.role is not Role.DROPPED]
+    without = () if "responses" in find_strategy(strategy).needs else ("responses",)
+    states = list(iter_records(initial, KnowledgeState, only=taken, without=without))
+
+    def wording(state: KnowledgeState) -> Wording:
+        answer = render.answer(state) if state.answers or state.options else ""
+        return Wording(answer, prompt.refusal, choices_of(state, prompt.choice))
+
+    return examples(strategy, states, decisions, render, wording, render.completion)
+
+
+def refusal_examples(tokenizer: Any, states: Iterable[KnowledgeState], prompt: Prompt) -> list[Example]:
+    """What refusing each question would teach, in the tuning prompt."""
     render = Renderer(tokenizer, prompt, may_refuse=True)
     refusal = render.completion(prompt.refusal)
-    return examples(states, decisions, render, lambda question: render.completion(render.answer(question)), refusal)
+    return [Example(id=state.id, prompt=render(state), completion=refusal, role=Role.IDK) for state in states]
 
 
 def fine_tune_into(
@@ -237,14 +212,9 @@ def answer_all(
     may_refuse: bool,
     recipe: Recipe,
     what: str,
+    read: Reader = as_it_is,
 ) -> list[Verdict]:
-    """Greedy answers to `questions` after `shots`, judged, with progress."""
+    """Greedy answers to `questions` after `shots`, understood by `read` and judged, with progress."""
     render = Renderer(loaded.tokenizer, recipe.prompt, shots, may_refuse)
     with progress(what, len(questions), "question") as advance:
-        return answer(loaded, questions, render, recipe.evaluation, advance=advance)
-
-
-def plain(question: Question) -> list[Any]:
-    """A question as plain data, to be hashed."""
-    own = [question.id, question.question, list(question.answers), question.category]
-    return [*own, list(question.options), question.target] if question.options else own
+        return answer(loaded, questions, render, recipe.evaluation, read, advance=advance)

@@ -1,11 +1,13 @@
 """Results as tables for a terminal: 80 columns, without colour where it is not wanted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from rait.construction.preview import Overlap, Preview, StrategyPreview
 from rait.evaluation.metrics import Metric, Metrics, format_metric
 
 _SHARES = ("P_c", "P_w", "P_r")
@@ -116,3 +118,68 @@ def _groups_table(groups: Mapping[str, Mapping[str, Metric]]) -> Table:
 
 def _short(metric: Metric) -> str:
     return format_metric(metric).split(" ")[0]
+
+
+def print_preview(preview: Preview) -> None:
+    """What every strategy would take, how the choices overlap, and what every threshold would cut."""
+    console = Console(highlight=False)
+    vanilla, idk = preview.wanted
+    title = f"{preview.questions} questions; wanted {vanilla} vanilla, {idk} idk"
+    console.print(_choices_table(title, preview.strategies))
+    for one in preview.strategies:
+        left = ", ".join(f"{count} {kind}" for kind, count in one.dropped.items())
+        for line in (*one.notes, *([one.obstacle] if one.obstacle else []), *([f"dropped: {left}"] if left else [])):
+            console.print(f"{one.strategy}: {line.removeprefix(f'{one.strategy} ')}", style="dim")
+    if preview.overlaps:
+        console.print(_overlap_table(preview.overlaps))
+    table = Table(title="questions by threshold (tau_mu)", title_justify="left")
+    for column in ("threshold", "known", "unknown", "dead band", "rising", "staying", "falling"):
+        table.add_column(column, justify="right")
+    for cut in preview.sweep:
+        flow = [_number(count) for count in (cut.rising, cut.staying, cut.falling)]
+        table.add_row(f"{cut.threshold:g}", str(cut.known), str(cut.unknown), str(cut.inside), *flow)
+    console.print(table)
+    console.print("Rising, staying, falling: the unknown, by what rehearsal does to their correctness.", style="dim")
+
+
+def _choices_table(title: str, strategies: Sequence[StrategyPreview]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("strategy", overflow="fold")
+    for role in ("vanilla", "idk"):
+        table.add_column(f"{role}\ntaken", justify="right", no_wrap=True)
+        for column in ("of", "mu", "sigma"):
+            table.add_column(f"\n{column}", justify="right", no_wrap=True)
+    for one in strategies:
+        cells: list[str] = []
+        for share in (one.vanilla, one.idk):
+            if share is None:
+                cells += ["n/a"] * 4
+            else:
+                means = (_number(share.correctness, ".2f"), _number(share.certainty, ".2f"))
+                cells += [str(share.taken), str(share.candidates), *means]
+        table.add_row(one.strategy, *cells)
+    return table
+
+
+def _overlap_table(overlaps: Sequence[Overlap]) -> Table:
+    """Both roles in one square, which leaves room for many strategies."""
+    names = list(dict.fromkeys(name for pair in overlaps for name in (pair.first, pair.second)))
+    values = {(pair.first, pair.second): pair.idk for pair in overlaps}
+    values |= {(pair.second, pair.first): pair.vanilla for pair in overlaps}
+    title = "shared / all of what two take, in %: idk above, vanilla below the diagonal"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True, max_width=max(8, 80 - 4 * len(names)))
+    for number, _ in enumerate(names, start=1):
+        table.add_column(str(number), justify="right", no_wrap=True)
+    for number, row in enumerate(names, start=1):
+        cells = ["-" if row == column else _percent(values[row, column]) for column in names]
+        table.add_row(f"{number} {row}", *cells)
+    return table
+
+
+def _number(value: float | None, form: str = "") -> str:
+    return "n/a" if value is None else format(value, form)
+
+
+def _percent(share: float | None) -> str:
+    return "n/a" if share is None else f"{100 * share:.0f}"

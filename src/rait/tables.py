@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from rait.columns import column_problems, names, schema, to_record, to_row
 from rait.errors import InputError
+from rait.records import Example
 
 Record = TypeVar("Record")
 Item = TypeVar("Item")
@@ -59,14 +60,16 @@ def iter_records(
         report_problems(column_problems(_parquet_schema(path), kind), headline)
     wanted = None if only is None else frozenset(only)
     problems: list[str] = []
-    seen: dict[str, int] = {}
+    seen: dict[Any, int] = {}
     for number, row in _entries(path, names(kind, without), wanted):
         wrong: list[str] = []
         if isinstance(row, str):
             wrong.append(row)
         elif (record := to_record(kind, row, wrong)) is not None:
             id = getattr(record, "id", None)
-            first = number if id is None else seen.setdefault(id, number)
+            # A question may have several examples, which teach different things.
+            entry = id if kind is not Example else (id, getattr(record, "completion", None))
+            first = number if id is None else seen.setdefault(entry, number)
             if first == number:
                 yield record
             else:

@@ -88,11 +88,13 @@ def test_the_folder_holds_what_is_promised_and_nothing_else(finished):
         "rehearsal/losses.json",
     }
     expected |= {f"questions/{name}.parquet" for name in ("train", "id", "ood", "shots")}
-    expected |= {f"knowledge/{name}.parquet" for name in ("initial", "rehearsed", "flow")}
+    expected |= {f"knowledge/{name}.parquet" for name in ("initial", "rehearsed", "flow", "features")}
+    expected |= {f"knowledge/tests/{name}.parquet" for name in ("id", "ood")}
     for method in ("init_basic", "init_refuse", "cor_rait", "craft"):
         expected |= {f"{method}/metrics.json", f"{method}/id.verdicts.parquet", f"{method}/ood.verdicts.parquet"}
     for method in ("cor_rait", "craft"):
         expected |= {f"{method}/{name}" for name in ("decisions.parquet", "examples.jsonl", "losses.json")}
+        expected |= {f"{method}/conflicts.{form}" for form in ("json", "txt", "png")} | {f"{method}/over_refusal.json"}
     assert found == expected
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["status"] == "complete"
@@ -128,14 +130,15 @@ def test_a_changed_key_redoes_what_depends_on_it(recipe_file, copy):
     done = redone(recipe_file, copy, "evaluation.resamples=300", "construction.idk=8", "construction.vanilla=32")
     assert "knowledge/initial" not in done
     assert {"craft/construction", "craft/tuning", "craft/id", "cor_rait/tuning"} <= done
-    assert not any(name.startswith(("init_", "knowledge", "rehearsal")) for name in done)
+    shared = {name for name in done if name.startswith(("init_", "knowledge", "rehearsal"))}
+    assert shared == {"knowledge/features"}  # of the questions taken, which are others now
 
 
 def test_a_damaged_file_is_made_again(recipe_file, copy):
     path = copy / "craft/id.verdicts.parquet"
     before = path.read_bytes()
     path.write_bytes(before[:-20])
-    assert redone(recipe_file, copy) == {"craft/id"}
+    assert redone(recipe_file, copy) == {"craft/id"}  # made as it was, so that nothing after it is stale
     assert read_records(path, Verdict) == read_records(copy.parent / "run/craft/id.verdicts.parquet", Verdict)
 
 
@@ -187,3 +190,26 @@ def test_a_shortage_stops_with_numbers_and_keeps_the_rest(recipe_file, tmp_path,
     with pytest.raises(ShortageError, match=r"\d+ candidates for the 400 vanilla"):
         run(load_recipe(recipe_file, ["construction.vanilla=400", "construction.shortage=fail"]), copy)
     assert redone(recipe_file, copy) <= {f"{m}/{s}" for m in ("cor_rait", "craft") for s in ("construction", "metrics")}
+
+
+def test_conflicts_and_over_refusal_follow_from_the_run(finished):
+    folder, _ = finished
+    conflicts = json.loads((folder / "craft/conflicts.json").read_text())
+    decisions = {d.id: d.role for d in read_records(folder / "craft/decisions.parquet", Decision)}
+    idk = {id for id, role in decisions.items() if role is Role.IDK}
+    assert {point["n"] for point in conflicts["crss"]} == {len(idk)}
+    for pair in conflicts["pairs"]:
+        assert decisions[pair["idk"]] is Role.IDK and decisions[pair["vanilla"]] is Role.VANILLA
+    flows = read_records(folder / "knowledge/flow.parquet", KnowledgeFlow)
+    assert conflicts["dynamic"]["idk"]["falling"] == sum(flow.id in idk and flow.direction < 0 for flow in flows)
+    assert (folder / "craft/conflicts.txt").read_text().count("\n") == len(conflicts["pairs"])
+
+    found = json.loads((folder / "craft/over_refusal.json").read_text())["id"]
+    states = {state.id: state for state in read_records(folder / "knowledge/tests/id.parquet", KnowledgeState)}
+    verdicts = read_records(folder / "craft/id.verdicts.parquet", Verdict)
+    known = [v for v in verdicts if states[v.id].correctness >= 0.5]
+    refused = {v.id for v in known if v.outcome is Outcome.REFUSED}
+    assert found["over_refusal"] == pytest.approx(len(refused) / len(known))
+    assert found["why"].keys() == refused
+    assert all(neighbour["id"] in idk for near in found["why"].values() for neighbour in near)
+    assert sum(sum(cell["outcomes"].values()) for cell in found["bands"]) == len(verdicts)

@@ -33,8 +33,8 @@ def measure(part: str, folder: Path) -> dict[str, int]:
 
     from rait import commands
     from rait.models.loading import load
-    from rait.pipeline import question_sets
     from rait.recipe import load_recipe
+    from rait.sets import question_sets
     from rait.stages import answer_all
 
     rows = 0

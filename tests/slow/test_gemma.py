@@ -36,7 +36,7 @@ def test_greedy_is_what_generate_gives(prompts):
         with torch.inference_mode():
             whole = loaded.model.generate(ids, do_sample=False, max_new_tokens=16)[0, ids.shape[1] :]
         expected = loaded.tokenizer.decode(whole, skip_special_tokens=True).strip().split("\n")[0].strip()
-        assert greedy[index] == {expected: 1}
+        assert greedy[index].counts == {expected: 1}
 
 
 def test_memory_does_not_grow_with_the_number_of_samples(prompts):
@@ -47,8 +47,8 @@ def test_memory_does_not_grow_with_the_number_of_samples(prompts):
     texts = prompts(loaded.tokenizer, 16)
     list(draw(loaded.model, loaded.tokenizer, texts, [0] * 16, Sampling(10, 1.0, 16)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _, counts in draw(loaded.model, loaded.tokenizer, texts[:8], range(8), Sampling(4000, 1.0, 8)):
-        assert sum(counts.values()) == 4000
+    for _, answers in draw(loaded.model, loaded.tokenizer, texts[:8], range(8), Sampling(4000, 1.0, 8)):
+        assert sum(answers.counts.values()) == 4000
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 1.5e6  # kB
 
 

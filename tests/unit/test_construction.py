@@ -9,7 +9,9 @@ from pydantic import ValidationError
 
 from rait.construction import (
     Construction,
+    Label,
     Plan,
+    Wording,
     all_strategies,
     construct,
     examples,
@@ -22,7 +24,7 @@ from rait.construction import (
 )
 from rait.construction.strategies import _STRATEGIES
 from rait.errors import InputError, RecipeError, ShortageError
-from rait.records import Decision, KnowledgeFlow, KnowledgeState, Role
+from rait.records import Decision, Influence, KnowledgeFlow, KnowledgeState, Role
 
 NAMES = ("van_tuning", "cor_rait", "corcer_rait", "wo_cer", "craft")
 
@@ -154,10 +156,27 @@ def test_unknown_strategy_names_the_known_and_the_nearest(given_name, near):
 
 
 def test_strategies_are_listed_with_their_needs():
-    listed = {entry.name: entry.needs_flow for entry in all_strategies()}
+    listed = {entry.name: set(entry.needs) for entry in all_strategies()}
 
-    assert listed == dict.fromkeys(NAMES, False) | {"wo_cer": True, "craft": True}
-    assert all(entry.description for entry in all_strategies())
+    assert listed == {
+        "van_tuning": set(),
+        "cor_rait": set(),
+        "corcer_rait": set(),
+        "wo_cer": {"flows"},
+        "craft": {"flows"},
+        "r_tuning": set(),
+        "r_tuning_refusal": set(),
+        "r_tuning_u": {"responses"},
+        "absolute": {"responses"},
+        "confidence_num": {"responses"},
+        "confidence_verb": {"responses"},
+        "multisample": {"responses"},
+        "idk_sft": {"responses"},
+        "grait": {"influences"},
+        "grait_unweighted": {"influences"},
+    }
+    assert tuple(listed)[:5] == NAMES
+    assert all(entry.description.endswith(".") for entry in all_strategies())
 
 
 @pytest.mark.parametrize("name", ["craft", "wo_cer"])
@@ -231,10 +250,10 @@ def registry(monkeypatch):
 
 
 def test_a_strategy_of_ones_own(registry):
-    def timid(states, flows, chosen):
+    def timid(states, evidence, chosen):
         """The least certain of the known."""
         assert [state.id for state in states] == sorted(state.id for state in states)
-        assert flows == {}
+        assert evidence.flows == evidence.influences == {}
         known, unknown, left_out = split_by_correctness(states, chosen)
         return Plan(least_certain(known), most_certain(unknown), left_out)
 
@@ -249,15 +268,15 @@ def test_a_strategy_of_ones_own(registry):
 
 def test_a_name_is_given_once(registry):
     with pytest.raises(RecipeError, match=r"'craft' is already defined by rait\.construction\.strategies\.craft"):
-        strategy("craft")(lambda states, flows, chosen: None)
+        strategy("craft")(lambda states, evidence, chosen: None)
 
 
 @pytest.mark.parametrize(
     "plan",
     [
-        lambda states, flows, chosen: Plan(most_certain(states[:4]), least_certain(states[5:]), {}),
-        lambda states, flows, chosen: Plan(most_certain(states[:5]), least_certain(states[4:]), {}),
-        lambda states, flows, chosen: Plan(most_certain(states[:5]), least_certain(states[5:]), {"q4": "twice"}),
+        lambda states, evidence, chosen: Plan(most_certain(states[:4]), least_certain(states[5:]), {}),
+        lambda states, evidence, chosen: Plan(most_certain(states[:5]), least_certain(states[4:]), {}),
+        lambda states, evidence, chosen: Plan(most_certain(states[:5]), least_certain(states[5:]), {"q4": "twice"}),
     ],
 )
 def test_a_strategy_must_place_every_question_once(registry, plan):
@@ -267,44 +286,104 @@ def test_a_strategy_must_place_every_question_once(registry, plan):
         construct("careless", STATES, None, FOUR_TO_TWO)
 
 
-def text(state):
-    return state.question
+def test_a_strategy_gets_the_flows_and_influences_it_needs(registry):
+    influences = [Influence(id=state.id, refusal=0.1, over_refusal=0.0) for state in STATES[5:]]
+    seen = []
+
+    def curious(states, evidence, chosen):
+        """Looks at everything."""
+        seen.append(evidence)
+        return Plan(least_certain(states), None, {})
+
+    strategy("curious", needs=("flows", "influences"))(curious)
+    construct("curious", STATES, FLOWS, FOUR_TO_TWO, influences)
+
+    assert seen[0].flows == {flow.id: flow for flow in FLOWS}
+    assert seen[0].influences == {influence.id: influence for influence in influences}
+    with pytest.raises(InputError, match="curious needs the influence"):
+        construct("curious", STATES, FLOWS, FOUR_TO_TWO)
+    with pytest.raises(InputError, match=r"influences more than once \('q5'\)"):
+        construct("curious", STATES, FLOWS, FOUR_TO_TWO, [*influences, influences[0]])
 
 
-def preferred(state):
-    return state.answers[0]
+def prompt(state):
+    return f"Q: {state.question}\nA:"
+
+
+def worded(state):
+    return Wording(state.answers[0] if state.answers else "", "I don't know.")
+
+
+def complete(text):
+    return f" {text}<end>"
 
 
 def test_examples_keep_the_answer_or_refuse():
     decisions = construct("craft", STATES, FLOWS, FOUR_TO_TWO).decisions
-    rows = examples(STATES, decisions, lambda state: f"Q: {state.question}\nA:", preferred, "I don't know.")
+    rows = examples("craft", STATES, decisions, prompt, worded, complete)
 
-    assert [(row.id, row.prompt, row.completion, str(row.role)) for row in rows] == [
-        ("q0", "Q: What is q0?\nA:", "gold q0", "vanilla"),
-        ("q1", "Q: What is q1?\nA:", "gold q1", "vanilla"),
-        ("q3", "Q: What is q3?\nA:", "gold q3", "vanilla"),
-        ("q4", "Q: What is q4?\nA:", "gold q4", "vanilla"),
-        ("q8", "Q: What is q8?\nA:", "I don't know.", "idk"),
-        ("q9", "Q: What is q9?\nA:", "I don't know.", "idk"),
+    assert [(row.id, row.prompt, row.completion, str(row.role), row.weight) for row in rows] == [
+        ("q0", "Q: What is q0?\nA:", " gold q0<end>", "vanilla", 1),
+        ("q1", "Q: What is q1?\nA:", " gold q1<end>", "vanilla", 1),
+        ("q3", "Q: What is q3?\nA:", " gold q3<end>", "vanilla", 1),
+        ("q4", "Q: What is q4?\nA:", " gold q4<end>", "vanilla", 1),
+        ("q8", "Q: What is q8?\nA:", " I don't know.<end>", "idk", 1),
+        ("q9", "Q: What is q9?\nA:", " I don't know.<end>", "idk", 1),
     ]
 
 
-def test_examples_want_states_and_decisions_of_the_same_questions():
+def test_a_strategy_words_its_own_examples(registry):
+    def twice(state, role, wording):
+        return [Label(f"{role}: {wording.answer}", role, 0.5), Label(wording.refusal, Role.IDK, 2.0)]
+
+    strategy("twice", label=twice)(lambda states, evidence, chosen: Plan(most_certain(states), None, {}))
+    decisions = [
+        Decision(id="q1", role=Role.IDK, reason="by hand: idk", weight=3.0),
+        Decision(id="q0", role=Role.VANILLA, reason="by hand: vanilla"),
+    ]
+    rows = examples("twice", STATES, decisions, prompt, worded, complete)
+
+    assert [(row.id, row.completion, str(row.role), row.weight) for row in rows] == [
+        ("q0", " vanilla: gold q0<end>", "vanilla", 0.5),
+        ("q0", " I don't know.<end>", "idk", 2.0),
+        ("q1", " idk: gold q1<end>", "idk", 1.5),
+        ("q1", " I don't know.<end>", "idk", 6.0),
+    ]
+    assert find_strategy("twice").read(" As it is. ") == (" As it is. ", False)
+
+
+def test_weights_of_idk_add_up_to_half_of_those_taken(registry):
+    weights = {"q5": 1.0, "q6": 3.0, "q7": 100.0}
+    strategy("weighted")(
+        lambda states, evidence, chosen: Plan(most_certain(states[:5]), most_certain(states[5:]), {}, weights)
+    )
+    decisions = {d.id: d for d in construct("weighted", STATES, None, FOUR_TO_TWO).decisions}
+
+    # q6 and q5 are the most certain: weights 3 : 1, of a sum of 2 / 2. What is not taken, or is vanilla, has weight 1.
+    assert taken(decisions.values(), Role.IDK) == ["q6", "q5"]
+    assert {id: d.weight for id, d in decisions.items() if d.weight != 1} == {"q6": 0.75, "q5": 0.25}
+
+
+def test_every_decision_that_is_taken_needs_a_state_but_not_every_state_a_decision():
     decisions = construct("craft", STATES, FLOWS, FOUR_TO_TWO).decisions
 
-    with pytest.raises(InputError, match=r"1 questions have no decision \('q9'\)"):
-        examples(STATES, decisions[:9], text, preferred, "IdK")
     with pytest.raises(InputError, match=r"1 decisions have no question \('q9'\)"):
-        examples(STATES[:9], decisions, text, preferred, "IdK")
+        examples("craft", STATES[:9], decisions, prompt, worded, complete)
+    # q7 is dropped and q2 not among the first: neither state is looked at.
+    rest = [state for state in STATES if state.id not in ("q2", "q7")]
+    assert examples("craft", rest, decisions, prompt, worded, complete) == examples(
+        "craft", STATES, decisions, prompt, worded, complete
+    )
 
 
 def test_only_a_vanilla_question_needs_an_answer():
     states = [replace(STATES[0], answers=()), replace(STATES[8], answers=())]
     idk = [Decision(id=state.id, role=Role.IDK, reason="by hand: idk") for state in states]
 
-    assert [row.completion for row in examples(states, idk, text, preferred, "IdK")] == ["IdK", "IdK"]
+    rows = examples("cor_rait", states, idk, prompt, worded, str)
+    assert [row.completion for row in rows] == ["I don't know."] * 2
     with pytest.raises(InputError, match=r"1 vanilla questions have no accepted answer \('q0'\)"):
-        examples(states, [replace(idk[0], role=Role.VANILLA), idk[1]], text, preferred, "IdK")
+        examples("cor_rait", states, [replace(idk[0], role=Role.VANILLA), idk[1]], prompt, worded, str)
 
 
 def test_summary_counts_by_role_and_kind():

@@ -20,9 +20,9 @@ from rait.models.loading import LoadedModel
 from rait.models.sampler import GROUP_QUESTIONS, Sampling, draw
 from rait.models.scoring import score_letters, score_texts
 from rait.models.tree import encode, read, tree_attention
-from rait.pipeline import question_sets
 from rait.prompting import Renderer
 from rait.recipe import Tuning, load_settings
+from rait.sets import question_sets
 from rait.tuning.sft import _lora
 from tiny import random_model, save, word_tokenizer
 
@@ -237,6 +237,8 @@ def test_without_a_strategy_that_looks_at_flow_nothing_is_rehearsed(recipe_of):
     found = estimate(recipe_of(strategies=["cor_rait"]), silent)
     assert {step.name for step in found.steps} == {
         "probe initial",
+        "probe tests/test",
+        "features",
         "init_basic on test",
         "init_refuse on test",
         "cor_rait tuning",

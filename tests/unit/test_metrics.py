@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rait.errors import InputError
-from rait.evaluation.intervals import percentile_interval, resample
 from rait.evaluation.metrics import Metric, evaluate, format_metric, to_json, truthful_helpfulness
+from rait.intervals import percentile_interval, resample
 from rait.records import Outcome, Verdict
 
 C, W, R = Outcome.CORRECT, Outcome.WRONG, Outcome.REFUSED

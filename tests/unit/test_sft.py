@@ -1,9 +1,11 @@
 """Fine-tuning a tiny model: what it learns, how it resumes, what it refuses."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rait.errors import ModelError, TrainingError
 from rait.models.loading import load
@@ -32,7 +34,7 @@ def source(tmp_path_factory):
 
 def answers(loaded):
     drawn = dict(draw(loaded.model, loaded.tokenizer, list(PAIRS), [0] * len(PAIRS), Sampling(1, 0.0, 6)))
-    return [next(iter(drawn[index])) for index in range(len(PAIRS))]
+    return [next(iter(drawn[index].counts)) for index in range(len(PAIRS))]
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -83,6 +85,118 @@ def test_the_first_loss_is_the_cross_entropy_of_answer_and_end(source, tmp_path)
     assert result.losses[0] == pytest.approx(total / count, rel=1e-4)
 
 
+WEIGHTS = [0.25, 3.0, 0.0, 1.0]
+
+
+def weighted(examples, weights):
+    return [replace(example, weight=weight) for example, weight in zip(examples, weights, strict=True)]
+
+
+def tuned_weights(source, examples, tuning, folder):
+    """The LoRA weights after tuning, by name, and the losses."""
+    losses = fine_tune(load(source), examples, tuning, folder, seed=0).losses
+    return load_file(folder / "adapter/adapter_model.safetensors"), losses
+
+
+def plain_loss(loaded, examples):
+    """sum_i w_i sum_t ce_it / answer tokens, each text padded and read whole."""
+    rows = []
+    for example in examples:
+        prompt = loaded.tokenizer(example.prompt)["input_ids"]
+        whole = [*loaded.tokenizer(example.prompt + example.completion)["input_ids"], loaded.tokenizer.eos_token_id]
+        rows.append((whole, len(prompt)))
+    width = max(len(whole) for whole, _ in rows)
+    ids = torch.tensor([whole + [0] * (width - len(whole)) for whole, _ in rows])
+    mask = torch.tensor([[1] * len(whole) + [0] * (width - len(whole)) for whole, _ in rows])
+    chances = loaded.model(ids, attention_mask=mask).logits.log_softmax(-1)
+    total, count = torch.zeros(()), 0
+    for number, (example, (whole, start)) in enumerate(zip(examples, rows, strict=True)):
+        for place in range(start, len(whole)):
+            total = total - example.weight * chances[number, place - 1, whole[place]]
+            count += 1
+    return total / count
+
+
+@pytest.mark.parametrize("block", [1, 1 << 30])
+def test_weights_multiply_the_loss_of_their_examples(source, tmp_path, monkeypatch, block):
+    """One step of a full tuning against a plain padded loop: its loss, and its gradient by the clipped AdamW step."""
+    from rait.tuning import sft
+
+    monkeypatch.setattr(sft, "_LOGIT_BYTES", block)
+    some = weighted(EXAMPLES[:4], WEIGHTS)
+    reference = load(source)
+    loss = plain_loss(reference, some)
+    loss.backward()
+    expected = {name: weight.grad.clone() for name, weight in reference.model.named_parameters()}
+    found = {}
+
+    def note(self, model, *rest):
+        result = real(self, model, *rest)
+        found.update({name: weight.grad.clone() for name, weight in model.named_parameters()})
+        return result
+
+    real = sft._AnswerTrainer.training_step
+    monkeypatch.setattr(sft._AnswerTrainer, "training_step", note)
+    one_step = QUICK.model_copy(update={"method": "full", "epochs": 1, "batch_size": 4})
+    result = fine_tune(load(source), some, one_step, tmp_path, seed=0)
+    assert result.losses[0] == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_weights_of_one_change_no_bit(source, tmp_path, monkeypatch):
+    """Against the loss as it is without any weights."""
+    from rait.tuning import sft
+
+    found, losses = tuned_weights(source, weighted(EXAMPLES, [1.0] * len(EXAMPLES)), QUICK, tmp_path / "a")
+    real = sft.answer_loss
+    monkeypatch.setattr(sft, "answer_loss", lambda network, hidden, labels, _: real(network, hidden, labels))
+    expected, expected_losses = tuned_weights(source, EXAMPLES, QUICK, tmp_path / "b")
+    assert losses == expected_losses
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
+def test_an_example_of_weight_zero_teaches_nothing(source, tmp_path):
+    """Another answer of as many tokens in its place changes no weight, whatever it says."""
+    tuning = QUICK.model_copy(update={"epochs": 2, "batch_size": 4})
+    some = weighted(EXAMPLES[:4], WEIGHTS)
+    other = [replace(one, completion=" blue") if one.weight == 0 else one for one in some]
+    assert other != some
+    found, losses = tuned_weights(source, some, tuning, tmp_path / "a")
+    expected, expected_losses = tuned_weights(source, other, tuning, tmp_path / "b")
+    assert losses == pytest.approx(expected_losses, rel=1e-6)
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, atol=1e-6, rtol=1e-4)
+
+
+def test_weights_of_duplicates_add_up(source, tmp_path):
+    tuning = QUICK.model_copy(update={"epochs": 1, "batch_size": 4})
+    first, second, third, _ = EXAMPLES[:4]
+    some = [first, first, second, third]
+    _, apart = tuned_weights(source, weighted(some, [0.5, 1.5, 1.0, 2.0]), tuning, tmp_path / "a")
+    _, joined = tuned_weights(source, weighted(some, [2.0, 0.0, 1.0, 2.0]), tuning, tmp_path / "b")
+    assert apart == pytest.approx(joined, rel=1e-6)
+
+
+def test_weighted_micro_batches_add_up_to_the_batch(source, tmp_path):
+    some = weighted(EXAMPLES, WEIGHTS * 6)
+    _, losses = tuned_weights(source, some, QUICK, tmp_path / "a")
+    for micro in (1, 4):
+        parts = QUICK.model_copy(update={"micro_batch_size": micro})
+        _, found = tuned_weights(source, some, parts, tmp_path / str(micro))
+        assert found == pytest.approx(losses, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("weight", [-0.5, float("nan"), float("inf")])
+def test_weights_that_are_none(source, tmp_path, weight):
+    wrong = [replace(EXAMPLES[0], weight=weight), *EXAMPLES[1:]]
+    with pytest.raises(TrainingError, match=f"1 of 24 examples .*negative or not finite: '{EXAMPLES[0].id}'"):
+        fine_tune(load(source), wrong, QUICK, tmp_path, seed=0)
+    with pytest.raises(TrainingError, match="all 24 examples have weight 0"):
+        fine_tune(load(source), weighted(EXAMPLES, [0.0] * 24), QUICK, tmp_path, seed=0)
+
+
 def test_a_half_written_checkpoint_is_passed_over(source, tmp_path, monkeypatch):
     from rait.tuning import sft
 
@@ -110,7 +224,7 @@ def test_a_half_written_checkpoint_is_passed_over(source, tmp_path, monkeypatch)
 def test_a_loss_that_is_not_finite_stops_with_the_step(source, tmp_path, monkeypatch):
     from rait.tuning import sft
 
-    monkeypatch.setattr(sft, "answer_loss", lambda network, hidden, labels: hidden.sum() * float("nan"))
+    monkeypatch.setattr(sft, "answer_loss", lambda network, hidden, *_: hidden.sum() * float("nan"))
     with pytest.raises(TrainingError, match="not finite at step 1; lower"):
         fine_tune(load(source), EXAMPLES, QUICK, tmp_path, seed=0)
 

@@ -13,7 +13,8 @@ from rait.knowledge.rehearsal import select, target
 from rait.models import embedding
 from rait.recipe import Probe, Prompt, Rehearsal, load_settings
 from rait.records import Answer, Decision, Example, KnowledgeFlow, KnowledgeState, Question, Role
-from rait.stages import bare_states, probe_in_shards, rehearsal_examples, split_shots
+from rait.sets import split_shots
+from rait.stages import bare_states, probe_in_shards, rehearsal_examples
 from rait.tables import read_records, write_records
 
 LOADED = SimpleNamespace(tokenizer=None)
@@ -149,7 +150,7 @@ def test_construction_of_files_is_that_of_the_states_in_them(tmp_path):
     recipe = load_settings({"construction": {"vanilla": 12, "idk": 3}})
     files = [tmp_path / name for name in ("s0.parquet", "s1.parquet", "e.jsonl", "d.jsonl")]
 
-    counts, notes = construct_to_file(recipe, "craft", *files, form="rait", with_model=False)
+    counts, notes = construct_to_file(recipe, "craft", *files[:2], None, *files[2:], form="rait", with_model=False)
 
     settings = recipe.construction.model_copy(update={"seed": recipe.seed})
     expected = construct("craft", STATES, flows(STATES, REHEARSED), settings).decisions

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,8 +53,20 @@ records = {
         correctness=shares,
         certainty=sigmas,
         responses=st.lists(
-            st.builds(Answer, text=texts, count=numbers, correct=st.booleans(), rule=texts), max_size=3
+            st.builds(
+                Answer,
+                text=texts,
+                count=numbers,
+                correct=st.booleans(),
+                rule=texts,
+                log_probability=st.none() | st.floats(-1e6, 0),
+                tokens=st.none() | numbers,
+            ),
+            max_size=3,
         ).map(tuple),
+        greedy=st.none() | texts,
+        greedy_correct=st.none() | st.booleans(),
+        kurtosis=st.none() | st.floats(0, 1e6),
     ),
     KnowledgeFlow: st.builds(
         KnowledgeFlow,
@@ -65,9 +77,14 @@ records = {
         certainty_after=sigmas,
     ),
     Decision: st.builds(
-        Decision, id=texts, role=st.sampled_from(Role), reason=texts, rank=st.none() | st.integers(-(2**63), 2**63 - 1)
+        Decision,
+        id=texts,
+        role=st.sampled_from(Role),
+        reason=texts,
+        rank=st.none() | st.integers(-(2**63), 2**63 - 1),
+        weight=shares,
     ),
-    Example: st.builds(Example, id=texts, prompt=texts, completion=texts, role=st.sampled_from(Role)),
+    Example: st.builds(Example, id=texts, prompt=texts, completion=texts, role=st.sampled_from(Role), weight=shares),
     Verdict: st.builds(Verdict, **question, response=texts, outcome=st.sampled_from(Outcome), rule=texts),
 }
 each_kind = pytest.mark.parametrize("kind", records, ids=lambda kind: kind.__name__)
@@ -172,7 +189,7 @@ def test_blank_lines_and_byte_order_marks_are_no_rows(tmp_path):
         ("answers", {"0": "me"}, "'answers': expected a list (text each), found {'0': 'me'}"),
         ("answers", "x" * 99, "'answers': expected a list (text each), found '" + "x" * 56 + "..."),
         ("answers", ["me", None], "'answers.1': expected text, found None"),
-        ("responses", ["me"], "'responses.0': expected an object with text, count, correct, rule, found 'me'"),
+        ("responses", ["me"], "'responses.0': expected an object with text, count, correct, found 'me'"),
     ],
 )
 def test_a_field_of_the_wrong_kind_is_a_problem(field, value, problem, tmp_path):
@@ -218,7 +235,7 @@ def test_all_problems_of_a_file_are_reported_in_the_order_of_its_lines(tmp_path)
         "FILE:7: not UTF-8 text",
         "FILE:8: field 'responses.0.count': expected a whole number, found 1.0",
         "FILE:8: field 'responses.0.correct': expected true or false, found 1",
-        "FILE:8: field 'responses.2': expected an object with text, count, correct, rule, found None",
+        "FILE:8: field 'responses.2': expected an object with text, count, correct, found None",
         "FILE:9: id 'a' was already used at FILE:1",
         "FILE:10: not JSON (nested too deeply)",
         "FILE:11: not JSON (a number of too many digits)",
@@ -276,7 +293,7 @@ def test_a_parquet_file_with_wrong_columns_gets_a_sentence_a_column(tmp_path):
         "column 'answers': expected a list (text each), found string",
         "column 'correctness': expected a finite number, found string",
         "column 'certainty' is missing; found: id, question, answers, correctness, responses",
-        "column 'responses': expected a list (an object with text, count, correct, rule each), found "
+        "column 'responses': expected a list (an object with text, count, correct each), found "
         "list<element: struct<text: string, count: double>>",
     ]
 
@@ -360,3 +377,14 @@ def test_a_forbidden_file_is_told(tmp_path):
 
     with pytest.raises(InputError, match=r"cannot be read \(Permission denied\); check the path and its permissions"):
         check_readable(path)
+
+
+@each_suffix
+def test_a_question_may_have_several_examples_that_teach_different_things(tmp_path, suffix):
+    first = Example(id="a", prompt="Who?", completion=" me", role=Role.VANILLA, weight=0.25)
+    rows = [first, replace(first, completion=" you", weight=0.75)]
+    write_records(tmp_path / f"e{suffix}", rows)
+    assert read_records(tmp_path / f"e{suffix}", Example) == rows
+    write_records(tmp_path / f"e{suffix}", [*rows, first])
+    with pytest.raises(InputError, match="id 'a' was already used"):
+        read_records(tmp_path / f"e{suffix}", Example)

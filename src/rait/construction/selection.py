@@ -1,7 +1,7 @@
 """From a strategy's plan to a decision about every question, and on to tuning examples.
 
     selection = construct("craft", states, flows, Construction(vanilla=800, idk=200))
-    rows = examples(states, selection.decisions, render, answer=render.answer, refusal="I don't know")
+    rows = examples("craft", states, selection.decisions, render, wording_of, render.completion)
 
 The strategy orders the candidates of each role; here the first N_van and N_idk are taken, a shortage is reported or
 shrunk to (never repetition), and every question, dropped ones too, gets a `Decision` with a reason of the form
@@ -10,12 +10,14 @@ shrunk to (never repetition), and every question, dropped ones too, gets a `Deci
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
-from rait.construction.strategies import Plan, Queue, Strategy, all_strategies, find_strategy
+from rait.construction.labels import Wording
+from rait.construction.strategies import Evidence, Plan, Queue, Strategy, all_strategies, find_strategy
 from rait.errors import InputError, RecipeError, ShortageError, some
 from rait.recipe import Construction
-from rait.records import TOLERANCE, Decision, Example, KnowledgeFlow, KnowledgeState, Question, Role
+from rait.records import TOLERANCE, Decision, Example, Influence, KnowledgeFlow, KnowledgeState, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +30,24 @@ class Selection:
 
 
 def construct(
-    name: str, states: Sequence[KnowledgeState], flows: Iterable[KnowledgeFlow] | None, settings: Construction
+    name: str,
+    states: Sequence[KnowledgeState],
+    flows: Iterable[KnowledgeFlow] | None,
+    settings: Construction,
+    influences: Iterable[Influence] | None = None,
 ) -> Selection:
     """Decide about every question of `states`, the initial knowledge states, with the strategy `name`.
 
-    Responses may be left out. `flows` may be None, and is not read, where the strategy does not need it; flows of
-    further questions are ignored. The order of the input changes no decision. Raises `RecipeError` for an unknown
-    strategy, `InputError` for states or flows that cannot be used, `ShortageError` when there are too few candidates.
+    Responses may be left out where the strategy does not need them. `flows` and `influences` may be None, and are not
+    read, where the strategy does not need them; those of further questions are ignored. The order of the input changes
+    no decision. Raises `RecipeError` for an unknown strategy, `InputError` for states, flows or influences that cannot
+    be used, `ShortageError` when there are too few candidates.
     """
     chosen = find_strategy(name)
     _check_unique([state.id for state in states], "states")
-    flow_of = _flows_by_id(chosen, states, flows) if chosen.needs_flow else {}
-    plan = chosen.plan(sorted(states, key=lambda state: state.id), flow_of, settings)
+    flow_of = _flows_by_id(chosen, states, flows) if "flows" in chosen.needs else {}
+    influence_of = _influences_by_id(chosen, influences) if "influences" in chosen.needs else {}
+    plan = chosen.plan(sorted(states, key=lambda state: state.id), Evidence(flow_of, influence_of), settings)
     _check_plan(chosen, plan, states)
 
     wanted = (settings.vanilla, settings.idk) if plan.idk is not None else (settings.vanilla + settings.idk, 0)
@@ -52,39 +60,45 @@ def construct(
     }
     for question, reason in plan.left_out.items():
         decided[question] = Decision(id=question, role=Role.DROPPED, reason=reason)
+    _weigh(decided, plan.weights)
     return Selection(strategy=name, decisions=tuple(decided[state.id] for state in states), notes=notes)
 
 
 def examples(
+    name: str,
     states: Sequence[KnowledgeState],
     decisions: Sequence[Decision],
-    render: Callable[[Question], str],
-    answer: Callable[[Question], str],
-    refusal: str,
+    render: Callable[[KnowledgeState], str],
+    wording: Callable[[KnowledgeState], Wording],
+    complete: Callable[[str], str],
 ) -> list[Example]:
-    """Make the tuning examples, sorted by question id: `render(question)` is the prompt.
+    """Make the tuning examples of the strategy `name`, sorted by question id: `render(question)` is the prompt.
 
-    Vanilla is completed by `answer(question)`, idk by `refusal`. Raises `InputError` when states and
-    decisions are not of the same questions, or a vanilla question has no answer.
+    `states` hold at least the questions that are taken, with their responses where the strategy needs them. The
+    strategy's labels are made of a question's `wording`, and `complete(label)` is what stands after the prompt. Raises
+    `InputError` when a question that is taken has no state, or no accepted answer though it is vanilla.
     """
-    role_of = {decision.id: decision.role for decision in decisions}
-    undecided = [state.id for state in states if state.id not in role_of]
-    strangers = role_of.keys() - {state.id for state in states}
-    for ids, what in ((undecided, "questions have no decision"), (sorted(strangers), "decisions have no question")):
-        if ids:
-            raise InputError(f"{len(ids)} {what} ({some(ids)}); make the decisions from these states")
-    unanswered = [state.id for state in states if role_of[state.id] is Role.VANILLA and not state.answers]
+    label = find_strategy(name).label
+    state_of = {state.id: state for state in states}
+    taken = sorted((d for d in decisions if d.role is not Role.DROPPED), key=lambda decision: decision.id)
+    stateless = [decision.id for decision in taken if decision.id not in state_of]
+    if stateless:
+        raise InputError(
+            f"{len(stateless)} decisions have no question ({some(stateless)}); make the decisions from these states"
+        )
+    unanswered = [d.id for d in taken if d.role is Role.VANILLA and not state_of[d.id].answers]
     if unanswered:
         raise InputError(f"{len(unanswered)} vanilla questions have no accepted answer ({some(unanswered)}); add one")
     return [
         Example(
-            id=state.id,
-            prompt=render(state),
-            completion=refusal if role is Role.IDK else answer(state),
-            role=role,
+            id=decision.id,
+            prompt=render(state_of[decision.id]),
+            completion=complete(made.text),
+            role=made.role,
+            weight=decision.weight * made.weight,
         )
-        for state in sorted(states, key=lambda state: state.id)
-        if (role := role_of[state.id]) is not Role.DROPPED
+        for decision in taken
+        for made in label(state_of[decision.id], decision.role, wording(state_of[decision.id]))
     ]
 
 
@@ -107,6 +121,16 @@ def _decisions(queue: Queue, role: Role, size: int, flows: Mapping[str, Knowledg
         else:
             reason = f"not among the {queue.order} for {role}: {place}, {size} taken, {facts}"
             yield Decision(id=state.id, role=Role.DROPPED, reason=reason, rank=rank)
+
+
+def _weigh(decided: dict[str, Decision], weights: Mapping[str, float]) -> None:
+    """Give the idk questions that are taken their weights, scaled to add up to half of their number (GRAIT)."""
+    taken = [id for id, decision in decided.items() if decision.role is Role.IDK and id in weights]
+    total = sum(weights[id] for id in taken)
+    if taken and not (0 < total < inf and all(weights[id] >= 0 for id in taken)):
+        raise RecipeError(f"the weights of a strategy must be numbers >= 0 and not all 0, as for {some(taken)}")
+    for id in taken:
+        decided[id] = replace(decided[id], weight=weights[id] * len(taken) / 2 / total)
 
 
 def _sizes(
@@ -164,7 +188,7 @@ def _flows_by_id(
     chosen: Strategy, states: Sequence[KnowledgeState], flows: Iterable[KnowledgeFlow] | None
 ) -> dict[str, KnowledgeFlow]:
     if flows is None:
-        without = ", ".join(entry.name for entry in all_strategies() if not entry.needs_flow)
+        without = ", ".join(entry.name for entry in all_strategies() if "flows" not in entry.needs)
         raise InputError(
             f"{chosen.name} needs the knowledge flow; give the rehearsed states too, or choose a strategy that does "
             f"without ({without})"
@@ -193,6 +217,17 @@ def _flows_by_id(
             f"({some(stale)}); make the flow from these states"
         )
     return flow_of
+
+
+def _influences_by_id(chosen: Strategy, influences: Iterable[Influence] | None) -> dict[str, Influence]:
+    if influences is None:
+        raise InputError(
+            f"{chosen.name} needs the influence of each unknown question's refusal, which is measured on the model; "
+            "use `rait run`, or choose another strategy"
+        )
+    influences = list(influences)
+    _check_unique([influence.id for influence in influences], "influences")
+    return {influence.id: influence for influence in influences}
 
 
 def _check_plan(chosen: Strategy, plan: Plan, states: Sequence[KnowledgeState]) -> None:

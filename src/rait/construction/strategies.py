@@ -16,22 +16,28 @@ A strategy of your own needs no change here. Write it in a file of yours and imp
     from rait.construction import Plan, least_certain, most_certain, split_by_correctness, strategy
 
     @strategy("timid")
-    def timid(states, flows, settings):
+    def timid(states, evidence, settings):
         '''The least certain of the known, for comparison.'''
         known, unknown, left_out = split_by_correctness(states, settings)
         return Plan(least_certain(known), least_certain(unknown), left_out)
+
+The methods of others stand in `rait.construction.peers`.
 
 Source: arXiv 2410.06913v2, section 4 and Algorithm 1; R-Tuning is arXiv 2311.09677.
 """
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
+from rait.construction.labels import Labeller, Reader, answer_or_refusal, as_it_is
 from rait.errors import RecipeError
 from rait.recipe import Construction
-from rait.records import TOLERANCE, KnowledgeFlow, KnowledgeState, Role
+from rait.records import TOLERANCE, Influence, KnowledgeFlow, KnowledgeState, Role
 from rait.seeding import ticket
+
+Need = Literal["flows", "influences", "responses"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,35 +53,60 @@ class Plan:
     """Every question once: in the queue of a role, or in `left_out`, which maps its id to the reason.
 
     A reason reads "kind: particulars", so that decisions can be counted by kind. Where `idk` is None the strategy
-    relabels nothing, and vanilla takes both shares, so that the tuning set keeps its size.
+    relabels nothing, and vanilla takes both shares, so that the tuning set keeps its size. `weights` maps the ids of
+    those idk candidates whose loss is weighted to a weight >= 0; they are scaled so that those taken add up to half of
+    their number (GRAIT).
     """
 
     vanilla: Queue
     idk: Queue | None
     left_out: Mapping[str, str]
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
-Planner = Callable[[Sequence[KnowledgeState], Mapping[str, KnowledgeFlow], Construction], Plan]
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of the questions beside their initial states, by id; empty where a strategy did not ask for it."""
+
+    flows: Mapping[str, KnowledgeFlow] = field(default_factory=dict)
+    influences: Mapping[str, Influence] = field(default_factory=dict)
+
+
+Planner = Callable[[Sequence[KnowledgeState], Evidence, Construction], Plan]
 
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A registered strategy: its name, whether `plan` reads the knowledge flow, and its description in one line."""
+    """A registered strategy.
+
+    `needs` names what `plan` and `label` look at beside the numbers of the states; `label` words the examples, `read`
+    takes those words off a tuned model's answers again; `description` is one line.
+    """
 
     name: str
-    needs_flow: bool
+    needs: frozenset[Need]
     plan: Planner
+    label: Labeller
+    read: Reader
     description: str
 
 
 _STRATEGIES: dict[str, Strategy] = {}
 
 
-def strategy(name: str, *, needs_flow: bool = False) -> Callable[[Planner], Planner]:
+def strategy(
+    name: str,
+    *,
+    needs: Iterable[Need] = (),
+    label: Labeller = answer_or_refusal,
+    read: Reader = as_it_is,
+) -> Callable[[Planner], Planner]:
     """Register the decorated function as the strategy `name`.
 
-    It gets the initial states, sorted by id, their flows by id (empty unless `needs_flow`), and the settings. Raises
-    `RecipeError` when another function has the name.
+    It gets the initial states, sorted by id, the evidence it `needs`, and the settings. Without "responses" the states
+    come without theirs. `label` says what is taught for a question (by default the right answer, or the refusal), and
+    `read` how such words are understood when the tuned model uses them. Raises `RecipeError` when another function has
+    the name.
     """
 
     def register(plan: Planner) -> Planner:
@@ -83,7 +114,8 @@ def strategy(name: str, *, needs_flow: bool = False) -> Callable[[Planner], Plan
         # The same function may come again: a notebook cell is run twice, a module is reloaded.
         if taken is not None and _place(taken.plan) != _place(plan):
             raise RecipeError(f"strategy {name!r} is already defined by {_place(taken.plan)}; choose another name")
-        _STRATEGIES[name] = Strategy(name, needs_flow, plan, (plan.__doc__ or "").strip().partition("\n")[0])
+        description = (plan.__doc__ or "").strip().partition("\n")[0]
+        _STRATEGIES[name] = Strategy(name, frozenset(needs), plan, label, read, description)
         return plan
 
     return register
@@ -104,38 +136,38 @@ def find_strategy(name: str) -> Strategy:
 
 
 @strategy("van_tuning")
-def van_tuning(states: Sequence[KnowledgeState], flows: Mapping[str, KnowledgeFlow], settings: Construction) -> Plan:
+def van_tuning(states: Sequence[KnowledgeState], evidence: Evidence, settings: Construction) -> Plan:
     """Van-Tuning: N_van + N_idk questions at random, unchanged; nothing is relabelled."""
     return Plan(drawn(states, Role.VANILLA, settings), None, {})
 
 
 @strategy("cor_rait")
-def cor_rait(states: Sequence[KnowledgeState], flows: Mapping[str, KnowledgeFlow], settings: Construction) -> Plan:
+def cor_rait(states: Sequence[KnowledgeState], evidence: Evidence, settings: Construction) -> Plan:
     """Cor-RAIT (R-Tuning): at random from the known, at random from the unknown."""
     known, unknown, left_out = split_by_correctness(states, settings)
     return Plan(drawn(known, Role.VANILLA, settings), drawn(unknown, Role.IDK, settings), left_out)
 
 
 @strategy("corcer_rait")
-def corcer_rait(states: Sequence[KnowledgeState], flows: Mapping[str, KnowledgeFlow], settings: Construction) -> Plan:
+def corcer_rait(states: Sequence[KnowledgeState], evidence: Evidence, settings: Construction) -> Plan:
     """CorCer-RAIT (CRaFT without flow): the most certain of the known, the least certain of the unknown."""
     known, unknown, left_out = split_by_correctness(states, settings)
     return Plan(most_certain(known), least_certain(unknown), left_out)
 
 
-@strategy("wo_cer", needs_flow=True)
-def wo_cer(states: Sequence[KnowledgeState], flows: Mapping[str, KnowledgeFlow], settings: Construction) -> Plan:
+@strategy("wo_cer", needs=("flows",))
+def wo_cer(states: Sequence[KnowledgeState], evidence: Evidence, settings: Construction) -> Plan:
     """CRaFT without certainty: at random from the known, at random from the unknown and falling."""
     known, unknown, left_out = split_by_correctness(states, settings)
-    falling, not_falling = split_by_flow(unknown, flows, settings)
+    falling, not_falling = split_by_flow(unknown, evidence.flows, settings)
     return Plan(drawn(known, Role.VANILLA, settings), drawn(falling, Role.IDK, settings), left_out | not_falling)
 
 
-@strategy("craft", needs_flow=True)
-def craft(states: Sequence[KnowledgeState], flows: Mapping[str, KnowledgeFlow], settings: Construction) -> Plan:
+@strategy("craft", needs=("flows",))
+def craft(states: Sequence[KnowledgeState], evidence: Evidence, settings: Construction) -> Plan:
     """CRaFT: the most certain of the known, the least certain of the unknown and falling."""
     known, unknown, left_out = split_by_correctness(states, settings)
-    falling, not_falling = split_by_flow(unknown, flows, settings)
+    falling, not_falling = split_by_flow(unknown, evidence.flows, settings)
     return Plan(most_certain(known), least_certain(falling), left_out | not_falling)
 
 

@@ -23,10 +23,15 @@ def answer(
     questions: Sequence[Question],
     render: Renderer,
     settings: Evaluation,
+    read: Callable[[str], tuple[str, bool]] = lambda response: (response, False),
     *,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Verdict]:
-    """A verdict for every question, in the order given."""
+    """A verdict for every question, in the order given.
+
+    `read` takes from what the model writes the words that it was taught to put around an answer: it gives the answer,
+    and whether they say besides that the model does not know, which counts as a refusal.
+    """
     verdicts: dict[int, Verdict] = {}
     scored = [number for number, question in enumerate(questions) if is_scored(question, render, settings)]
     for place, response in _best(loaded, [questions[n] for n in scored], render):
@@ -34,7 +39,7 @@ def answer(
         advance(1)
     written = [number for number in range(len(questions)) if number not in verdicts]
     for place, response in _greedy(loaded, [questions[n] for n in written], render, settings.max_new_tokens):
-        verdicts[written[place]] = _judged(questions[written[place]], response, render.prompt)
+        verdicts[written[place]] = _judged(questions[written[place]], response, render.prompt, *read(response))
         advance(1)
     return [verdicts[number] for number in range(len(questions))]
 
@@ -52,8 +57,8 @@ def _greedy(
     from rait.models.sampler import Sampling, draw
 
     greedy = Sampling(samples=1, temperature=0, max_new_tokens=max_new_tokens)
-    for index, counts in draw(loaded.model, loaded.tokenizer, map(render, questions), [0] * len(questions), greedy):
-        (response,) = counts
+    for index, answers in draw(loaded.model, loaded.tokenizer, map(render, questions), [0] * len(questions), greedy):
+        (response,) = answers.counts
         yield index, response
 
 
@@ -86,12 +91,14 @@ def likeliest(log_likelihoods: Sequence[float], tokens: Sequence[int], options: 
     return options if log_likelihoods[options] > bar else best
 
 
-def _judged(question: Question, response: str, prompt: Prompt) -> Verdict:
-    if question.target is None:
-        outcome, rule = judge(response, question.answers, prompt.refusal)
+def _judged(question: Question, response: str, prompt: Prompt, answer: str, unsure: bool) -> Verdict:
+    if unsure:
+        outcome, rule = Outcome.REFUSED, "refused" if answer == response else "refused_and_answered"
+    elif question.target is None:
+        outcome, rule = judge(answer, question.answers, prompt.refusal)
     else:
         by_letter = prompt.choice == "letter"
-        outcome, rule = judge_choice(response, question.options, question.target, prompt.refusal, by_letter=by_letter)
+        outcome, rule = judge_choice(answer, question.options, question.target, prompt.refusal, by_letter=by_letter)
     return Verdict(**own_fields(question), response=response, outcome=outcome, rule=rule)
 
 

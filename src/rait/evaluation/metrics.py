@@ -29,7 +29,7 @@ macro average is the mean over the categories (the subjects of MMLU), where ever
 | THS | P_c2 - P_w2 P_c1 / P_w1 of the macro averages of both models, not the mean of the categories' THS | categories |
 
 Intervals are bootstrap intervals over the questions, those of macro averages over the questions within each category
-(see `rait.evaluation.intervals`). They depend on the seed and on the counts alone, not on the order of the verdicts.
+(see `rait.intervals`). They depend on the seed and on the counts alone, not on the order of the verdicts.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 
 from rait.errors import InputError
-from rait.evaluation.intervals import Counts, Values, divide, percentile_interval, resample
+from rait.intervals import Counts, Values, divide, percentile_interval, resample
 from rait.judging import normalise
 from rait.records import Outcome, Verdict
 
@@ -105,7 +105,7 @@ def evaluate(
     Raises InputError where the two do not hold the same questions, one of them holds a question twice, or `groups`
     lacks a category of the verdicts.
     """
-    before = None if baseline is None else _outcomes_before(verdicts, baseline)
+    before = None if baseline is None else outcomes_before(verdicts, baseline)
     named = any(verdict.category for verdict in verdicts)
     by_category = _split(verdicts, [verdict.category for verdict in verdicts]) if named else {}
     by_group = _split(verdicts, _groups_of(verdicts, groups)) if groups else {}
@@ -212,7 +212,7 @@ def _migration(joint: Counts) -> dict[str, dict[str, int]]:
     }
 
 
-def _outcomes_before(verdicts: Sequence[Verdict], baseline: Sequence[Verdict]) -> dict[str, Outcome]:
+def outcomes_before(verdicts: Sequence[Verdict], baseline: Sequence[Verdict]) -> dict[str, Outcome]:
     """Map each question's id to its outcome in the baseline, once it is sure that both hold the same questions."""
     new, old = _by_id(verdicts, "verdicts"), _by_id(baseline, "baseline")
     only_new = [key for key in new if key not in old]
@@ -325,19 +325,22 @@ def _share(part: Sequence[int], whole: Sequence[int]) -> _Statistic:
     return statistic
 
 
-def _ths(joint: Counts) -> tuple[Values, Counts]:
+def ths(joint: Counts) -> tuple[Values, Counts]:
+    """THS and n, (...) each, of tables (..., 3, 3) of questions by outcome of the baseline and of these verdicts."""
     n = joint.sum((-2, -1))
     before, after = joint.sum(-1), joint.sum(-2)
     # The product comes first: it makes the baseline's own score exactly 0.
     return divide(after[..., 0] - divide(after[..., 1] * before[..., 0], before[..., 1]), n), n
 
 
-def _over_refusal(joint: Counts) -> tuple[Values, Counts]:
+def over_refusal(joint: Counts) -> tuple[Values, Counts]:
+    """Share refused of what the baseline has right, and their number; tables as for `ths`."""
     known = joint[..., 0, :].sum(-1)
     return divide(joint[..., 0, 2], known), known
 
 
-def _missed_refusal(joint: Counts) -> tuple[Values, Counts]:
+def missed_refusal(joint: Counts) -> tuple[Values, Counts]:
+    """Share wrong of what the baseline has wrong or refuses, and their number; tables as for `ths`."""
     unknown = joint[..., 1:, :].sum((-2, -1))
     return divide(joint[..., 1:, 1].sum(-1), unknown), unknown
 
@@ -352,6 +355,6 @@ _STATISTICS: Mapping[str, Mapping[str, _Statistic]] = {
         "accuracy_on_answered": _share((0,), (0, 1)),
     },
     "choice": {"unparsable": _share((1,), (0, 1))},
-    "joint": {"THS": _ths, "over_refusal": _over_refusal, "missed_refusal": _missed_refusal},
+    "joint": {"THS": ths, "over_refusal": over_refusal, "missed_refusal": missed_refusal},
 }
 _AVERAGED = ("P_c", "P_w", "P_r", "accuracy_on_answered")

@@ -5,15 +5,19 @@
 mu is the share of the N answers that match an accepted answer; sigma the mean cosine similarity of the answers'
 sentence embeddings (CRaFT, arXiv 2410.06913v2, section 3.1; N = 10, temperature 1, full distribution). Multiple-choice
 questions are not sampled but scored: see `rait.knowledge.choices`.
+
+What other estimators of certainty need is stored as well: how probable each answer is, and the greedy answer, which is
+no sample, with the kurtosis of its steps.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, tee
 
 from rait.errors import InputError
 from rait.judging import match
 from rait.knowledge.certainty import certainties, distinct_texts
 from rait.knowledge.choices import query_choices
+from rait.models.answers import Answers
 from rait.models.embedding import Embed
 from rait.models.loading import LoadedModel
 from rait.prompting import Renderer
@@ -23,6 +27,7 @@ from rait.seeding import seed_for
 
 _TOGETHER = 256  # questions whose answers are embedded together
 _DECIMALS = 6  # of certainty: equal texts must tie, whatever the embedder's batch made of their last digits
+_DIGITS = 6  # of kurtosis, which grows with the vocabulary
 
 
 def query(
@@ -54,18 +59,18 @@ def query(
     prompted, seeded, asked = tee(questions, 3)
     prompts = map(render, map(_open_ended, prompted))
     seeds = (seed_for(seed, "probe", question.id) for question in seeded)
-    sampling = Sampling(probe.samples, probe.temperature, probe.max_new_tokens)
-    counts: dict[int, dict[str, int]] = {}
+    sampling = Sampling(probe.samples, probe.temperature, probe.max_new_tokens, greedy=True)
+    drawn: dict[int, Answers] = {}
     out = 0  # questions whose states have been yielded
-    for index, counted in draw(loaded.model, loaded.tokenizer, prompts, seeds, sampling):
-        counts[index] = counted
+    for index, answers in draw(loaded.model, loaded.tokenizer, prompts, seeds, sampling):
+        drawn[index] = answers
         advance(1)
-        if all(number in counts for number in range(out, out + _TOGETHER)):
+        if all(number in drawn for number in range(out, out + _TOGETHER)):
             yield from _states(
-                [(question, counts.pop(out + i)) for i, question in zip(range(_TOGETHER), asked, strict=False)], embed
+                [(question, drawn.pop(out + i)) for i, question in zip(range(_TOGETHER), asked, strict=False)], embed
             )
             out += _TOGETHER
-    yield from _states([(question, counts[out + i]) for i, question in enumerate(asked)], embed)
+    yield from _states([(question, drawn[out + i]) for i, question in enumerate(asked)], embed)
 
 
 def _open_ended(question: Question) -> Question:
@@ -77,27 +82,38 @@ def _open_ended(question: Question) -> Question:
     return question
 
 
-def _states(answered: Sequence[tuple[Question, Mapping[str, int]]], embed: Embed) -> Iterator[KnowledgeState]:
-    responses = {
-        question.id: tuple(_answer(text, count, question.answers) for text, count in counts.items())
-        for question, counts in answered
-    }
+def _states(answered: Sequence[tuple[Question, Answers]], embed: Embed) -> Iterator[KnowledgeState]:
+    responses = {question.id: _responses(question, answers) for question, answers in answered}
     rows = distinct_texts(responses)
     sigma = certainties(responses, rows, embed(list(rows))) if rows else {}
-    return (_state(question, responses[question.id], sigma[question.id]) for question, _ in answered)
+    return (_state(question, responses[question.id], sigma[question.id], answers) for question, answers in answered)
 
 
-def _answer(text: str, count: int, accepted: Sequence[str]) -> Answer:
-    rule = match(text, accepted)
-    return Answer(text=text, count=count, correct=bool(rule), rule=rule)
+def _responses(question: Question, answers: Answers) -> tuple[Answer, ...]:
+    rules = {text: match(text, question.answers) for text in answers.counts}
+    return tuple(
+        Answer(
+            text=text,
+            count=count,
+            correct=bool(rules[text]),
+            rule=rules[text],
+            log_probability=round(answers.log_probabilities[text], _DECIMALS),
+            tokens=answers.tokens[text],
+        )
+        for text, count in answers.counts.items()
+    )
 
 
-def _state(question: Question, responses: tuple[Answer, ...], certainty: float) -> KnowledgeState:
+def _state(question: Question, responses: tuple[Answer, ...], certainty: float, answers: Answers) -> KnowledgeState:
     total = sum(answer.count for answer in responses)
     correct = sum(answer.count for answer in responses if answer.correct)
+    greedy, kurtosis = answers.greedy, answers.kurtosis
     return KnowledgeState(
         **own_fields(question),
         correctness=correct / total,
         certainty=round(certainty, _DECIMALS),
         responses=responses,
+        greedy=greedy,
+        greedy_correct=None if greedy is None else bool(match(greedy, question.answers)),
+        kurtosis=None if kurtosis is None else float(f"{kurtosis:.{_DIGITS}g}"),
     )

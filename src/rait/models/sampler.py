@@ -1,12 +1,13 @@
 """Draw many short answers to many questions, as counts on the tree of their distinct token prefixes.
 
-    for index, counts in draw(model, tokenizer, prompts, seeds, Sampling(samples=10)):
-        ...                                     # counts: {answer text: how many of the 10 samples}
+    for index, answers in draw(model, tokenizer, prompts, seeds, Sampling(samples=10)):
+        answers.counts                          # {answer text: how many of the 10 samples}
 
 N samples of a short answer are mostly the same few texts, and a model need not be asked twice for the same prefix. The
 draw walks the tree of distinct prefixes: the tokens that all prompts share are read once, each prompt once, and at
-every node the next tokens of all samples that reached it are drawn together, as one multinomial count. The counts have
-exactly the distribution of N independent samples from the full softmax: no top-k, no top-p.
+every node the next tokens of all samples that reached it are drawn together, as one multinomial count (see
+`rait.models.drawing`). The counts have exactly the distribution of N independent samples from the full softmax. The
+greedy answer is one more path of the same tree, which the samples mostly walk as well.
 
 Nothing is padded. One forward pass holds one row for each new node, whatever question it belongs to and whether it
 reads a prompt or extends an answer (see `rait.models.tree`). A split costs no copy: both children point at the same
@@ -16,7 +17,6 @@ Each question has a random generator of its own, so a result does not depend on 
 the rounding of the matrix products. With temperature 0 the most probable token is taken: greedy decoding.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -26,43 +26,44 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from rait.errors import ModelError
+from rait.models.answers import Answers, Path, Reader
+from rait.models.drawing import Asked, Step, next_tokens
 from rait.models.tree import Head, Layer, Rows, encode, end_tokens, tree_attention
 
 # Sizes that keep two cores busy and memory small; they change speed, not results.
 GROUP_QUESTIONS = 8  # questions whose rows attend together: larger means fewer, wider attention calls
 STEP_ROWS = 768  # new groups are admitted while a forward pass has fewer rows than this
 WINDOW_QUESTIONS = 512  # questions sorted at a time
-_CHUNK = 512  # tokens of the vocabulary that are summed first when drawing
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How answers are drawn. `samples` >= 1; `temperature` >= 0, 0 is greedy; `max_new_tokens` >= 1."""
+    """How answers are drawn. `samples` >= 1; `temperature` >= 0, 0 is greedy; `max_new_tokens` >= 1.
+
+    With `greedy` the answer of greedy decoding is followed besides; the samples are drawn as without it.
+    """
 
     samples: int = 10
     temperature: float = 1.0
     max_new_tokens: int = 50
+    greedy: bool = False
 
 
 def draw(
     model: Any, tokenizer: Any, prompts: Iterable[str], seeds: Iterable[int], sampling: Sampling
-) -> Iterator[tuple[int, dict[str, int]]]:
-    """Yield (index of the prompt, {answer text: count}) as answers are complete, in no particular order.
+) -> Iterator[tuple[int, Answers]]:
+    """Yield (index of the prompt, its answers) as answers are complete, in no particular order.
 
     `prompts` and `seeds`, as many of each, are read as the work goes on. An answer ends at an end-of-text token, at the
-    first line break after some text, or after `max_new_tokens`; texts are stripped. The counts of a prompt add up to
-    `sampling.samples`, the most frequent text first, ties by text. Raises `ModelError` when the model's attention
-    cannot be driven this way or its logits are not finite.
+    first line break after some text, or after `max_new_tokens`; texts are stripped. Raises `ModelError` when the
+    model's attention cannot be driven this way or its logits are not finite.
     """
-    text_of = _TokenText(tokenizer)
-    ends = end_tokens(model, tokenizer)
+    reader = Reader(tokenizer, end_tokens(model, tokenizer), sampling.max_new_tokens)
     model.eval()
     with tree_attention(model), torch.inference_mode():
         forest = _Forest(model)
-        groups = _groups(forest, tokenizer, zip(prompts, seeds, strict=True), sampling.samples)
+        groups = _groups(forest, tokenizer, zip(prompts, seeds, strict=True), sampling)
         active: list[_Group] = []
         while True:
             rows = sum(len(group.pending) for group in active)
@@ -72,18 +73,21 @@ def draw(
             if not active:
                 return
             hidden, leaves = forest.forward(active)
-            for leaf, chosen in zip(leaves, _choose(forest.head, hidden, leaves, sampling), strict=True):
-                for token, count in chosen:
-                    leaf.node.group.extend(leaf, token, count, text_of, ends, sampling.max_new_tokens)
+            asked = [Asked(leaf.walk.generator, leaf.count, leaf.node.path.greedy) for leaf in leaves]
+            steps = next_tokens(forest.head, hidden, asked, sampling.temperature)
+            for leaf, step in zip(leaves, steps, strict=True):
+                leaf.node.group.extend(leaf, step, reader)
             for leaf in leaves:
                 leaf.node.group.settle(leaf.node)
             for group in [group for group in active if not group.pending]:
                 active.remove(group)
                 for walk in group.walks:
-                    yield walk.index, _texts(tokenizer, walk.ended)
+                    yield walk.index, reader.answers(walk.ended, walk.kurtosis)
 
 
-def _groups(forest: "_Forest", tokenizer: Any, prompts: Iterable[tuple[str, int]], samples: int) -> Iterator["_Group"]:
+def _groups(
+    forest: "_Forest", tokenizer: Any, prompts: Iterable[tuple[str, int]], sampling: Sampling
+) -> Iterator["_Group"]:
     """Prompts and seeds as groups that are ready to be read; neighbours share the tokens of their wording."""
     numbered = enumerate(prompts)
     shared: list[int] = []
@@ -98,33 +102,36 @@ def _groups(forest: "_Forest", tokenizer: Any, prompts: Iterable[tuple[str, int]
             for place in order[start : start + GROUP_QUESTIONS]:
                 index, (_, seed) = window[place]
                 walk = _Walk(index, np.random.default_rng(seed))
-                group.add_prompt(walk, tokens[place][len(shared) :], samples)
+                group.add_prompt(walk, tokens[place][len(shared) :], sampling)
             yield group
 
 
 @dataclass(eq=False, slots=True)
 class _Walk:
-    """One question on its way: where its randomness comes from, and the token paths that have ended, with counts."""
+    """One question on its way: where its randomness comes from, the paths that have ended and how many samples each is.
+
+    `kurtosis` has that of the greedy answer's steps so far.
+    """
 
     index: int
     generator: np.random.Generator
-    ended: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    ended: list[tuple[Path, int]] = field(default_factory=list)
+    kurtosis: list[float] = field(default_factory=list)
 
 
 @dataclass(eq=False, slots=True)
 class _Node:
     """A token below a parent, whose key and value are yet to be computed.
 
-    `path` holds the answer's tokens so far, `started` whether they show any text; `waiting` the questions that draw
-    their next tokens here, with the number of samples. Nodes inside a prompt have none waiting.
+    `waiting` are the questions that draw their next tokens here, with the number of samples: none inside a prompt,
+    one, with its `path`, inside an answer.
     """
 
     group: "_Group"
     slot: int
     token: int
     position: int
-    path: tuple[int, ...] = ()
-    started: bool = False
+    path: Path = field(default_factory=Path)
     waiting: list[tuple[_Walk, int]] = field(default_factory=list)
 
 
@@ -158,7 +165,7 @@ class _Group:
         self._alive: list[int] = []  # children alive below a slot; a prompt's slots count one more and are never freed
         self._prompts: dict[tuple[int, int], _Node] = {}
 
-    def add_prompt(self, walk: _Walk, tokens: Sequence[int], samples: int) -> None:
+    def add_prompt(self, walk: _Walk, tokens: Sequence[int], sampling: Sampling) -> None:
         """Hang a prompt's tokens (at least one) below the shared prefix; those an earlier prompt has are used again."""
         self.walks.append(walk)
         parent = -1
@@ -168,25 +175,22 @@ class _Group:
                 self._prompts[key] = self.grow(parent, token, self.prefix_length + depth)
                 self._alive[self._prompts[key].slot] = 1
             parent = self._prompts[key].slot
-        self._prompts[key].waiting.append((walk, samples))
+        self._prompts[key].path = Path(greedy=sampling.greedy)
+        self._prompts[key].waiting.append((walk, sampling.samples))
 
-    def extend(
-        self, leaf: _Leaf, token: int, count: int, text_of: "_TokenText", ends: frozenset[int], max_new_tokens: int
-    ) -> None:
-        """Let `count` samples take `token` below `leaf`: their answer ends, or a new node waits to be computed."""
-        node = leaf.node
-        if token in ends:
-            leaf.walk.ended[node.path] += count
-            return
-        path = (*node.path, token)
-        text = text_of[token] if node.started else text_of[token].lstrip()
-        if "\n" in text or len(path) == max_new_tokens:
-            leaf.walk.ended[path] += count
-            return
-        child = self.grow(node.slot, token, node.position + 1)
-        child.path = path
-        child.started = node.started or bool(text)
-        child.waiting.append((leaf.walk, count))
+    def extend(self, leaf: _Leaf, step: Step, reader: Reader) -> None:
+        """Let the samples take their tokens below `leaf`: an answer ends, or a new node waits to be computed."""
+        walk, node = leaf.walk, leaf.node
+        if step.kurtosis is not None:
+            walk.kurtosis.append(step.kurtosis)
+        for token, count, log_probability in step.tokens:
+            path = reader.longer(node.path, token, log_probability, greedy=token == step.greedy)
+            if path.ended:
+                walk.ended.append((path, count))
+            else:
+                child = self.grow(node.slot, token, node.position + 1)
+                child.path = path
+                child.waiting.append((walk, count))
 
     def settle(self, node: _Node) -> None:
         """Free the slots that nothing alive needs any more, from `node` upwards."""
@@ -310,70 +314,6 @@ class _Forest:
         distance = group.position[slots][:, None] - positions
         own = Rows(rows, torch.from_numpy(visible).to(self.device), torch.from_numpy(distance).to(self.device))
         return _Part(group, torch.from_numpy(slots + group.prefix_length).to(self.device), own)
-
-
-def _choose(head: Head, hidden: Tensor, leaves: Sequence[_Leaf], sampling: Sampling) -> Iterator[list[tuple[int, int]]]:
-    """For each leaf the next tokens with their counts."""
-    start = 0
-    for logits in head.blocks(hidden):
-        some = leaves[start : start + len(logits)]
-        start += len(logits)
-        highest = logits.amax(dim=1, keepdim=True)
-        if not bool(torch.isfinite(highest).all()):
-            raise ModelError(
-                "the model's logits are not finite; check its weights, or load it with model.dtype=float32"
-            )
-        if sampling.temperature == 0:
-            yield from ([(token, leaf.count)] for token, leaf in zip(logits.argmax(dim=1).tolist(), some, strict=True))
-        else:
-            uniforms = [leaf.walk.generator.random(leaf.count) for leaf in some]
-            weights = logits.sub_(highest)
-            if sampling.temperature != 1:
-                weights.div_(sampling.temperature)
-            yield from _multinomial(weights.exp_(), uniforms)
-
-
-def _multinomial(weights: Tensor, uniforms: Sequence[NDArray[np.float64]]) -> list[list[tuple[int, int]]]:
-    """Tokens drawn in proportion to `weights` (rows, vocabulary) by inverting the distribution at each uniform.
-
-    The vocabulary is summed in chunks first, so that the cumulative sum runs over the chunks and over one chunk a draw.
-    """
-    rows, size = weights.shape
-    if size % _CHUNK:
-        weights = functional.pad(weights, (0, _CHUNK - size % _CHUNK))
-    chunks = weights.view(rows, -1, _CHUNK)
-    cumulative = chunks.sum(dim=2).double().cumsum(dim=1)
-    counts = [len(uniform) for uniform in uniforms]
-    row = torch.repeat_interleave(torch.arange(rows), torch.tensor(counts)).to(weights.device)
-    target = torch.from_numpy(np.concatenate(uniforms)).to(weights.device) * cumulative[row, -1]
-    chunk = (cumulative[row] <= target[:, None]).sum(dim=1).clamp_(max=cumulative.shape[1] - 1)
-    before = torch.where(chunk > 0, cumulative[row, (chunk - 1).clamp_(min=0)], 0.0)
-    inside = chunks[row, chunk].double().cumsum(dim=1)
-    # Rounding may leave the target a hair beyond the chunk's own sum: the last token with any weight is meant then.
-    target = torch.minimum(target - before, inside[:, -1] * (1 - 1e-12))
-    token = chunk * _CHUNK + (inside <= target[:, None]).sum(dim=1)
-    drawn = iter(token.tolist())
-    return [sorted(Counter(next(drawn) for _ in range(count)).items()) for count in counts]
-
-
-class _TokenText(dict[int, str]):
-    """Token id -> the text it shows, decoded when first asked for."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        super().__init__()
-        self._tokenizer = tokenizer
-
-    def __missing__(self, token: int) -> str:
-        self[token] = text = str(self._tokenizer.decode([token], skip_special_tokens=True))
-        return text
-
-
-def _texts(tokenizer: Any, ended: Counter[tuple[int, ...]]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for path, count in ended.items():
-        lines = tokenizer.decode(list(path), skip_special_tokens=True).strip().split("\n")
-        counts[lines[0].strip()] += count
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _common_prefix(tokens: Sequence[list[int]]) -> list[int]:

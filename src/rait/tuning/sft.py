@@ -3,7 +3,8 @@
     result = fine_tune(loaded, examples, Tuning(), Path("run/craft"), seed=0)
 
 TRL's SFTTrainer with a PEFT adapter, or every weight. The loss is the mean cross-entropy of the completion's tokens and
-of the end-of-text token after it (CRaFT, arXiv 2410.06913v2, section 4.1: loss on the answer only).
+of the end-of-text token after it (CRaFT, arXiv 2410.06913v2, section 4.1: loss on the answer only). That of an example
+is multiplied by its weight (GRAIT, arXiv 2502.05911): sum_i w_i * sum_t ce_it / number of answer tokens in the batch.
 """
 
 import errno
@@ -28,7 +29,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from rait.errors import TrainingError
+from rait.errors import TrainingError, some
 from rait.models.loading import BASE_FILE, LoadedModel
 from rait.models.tree import Head, encode, end_tokens, read, tree_attention
 from rait.progress import Advance, progress
@@ -58,14 +59,16 @@ def fine_tune(
     """Tune `loaded` in place on `examples` and save to `folder`/adapter: an adapter in PEFT form, or the whole model.
 
     Goes on from a checkpoint in `folder`/checkpoints if there is one; the caller removes these when all is safe.
-    Raises `TrainingError` when there is nothing to learn from, an example does not fit into `max_length`, the loss is
-    not finite, or the model has not changed.
+    Raises `TrainingError` when there is nothing to learn from, a weight is negative or not finite, an example does not
+    fit into `max_length`, the loss is not finite, or the model has not changed.
     """
     if not examples:
         raise TrainingError(f"{what}: there are no examples to tune on; construct some first")
+    _check_weights(examples)
     ends = end_tokens(loaded.model, loaded.tokenizer)
     rows = [_tokenise(loaded.tokenizer, example, ends) for example in examples]
     _check_lengths(examples, rows, tuning.max_length)
+    weighted = [{**row, "weight": example.weight} for row, example in zip(rows, examples, strict=True)]
     start = time.monotonic()
     checkpoints = folder / "checkpoints"
     precision = loaded.model.dtype
@@ -81,13 +84,14 @@ def fine_tune(
                 trainer = _AnswerTrainer(
                     model=loaded.model,
                     args=_arguments(tuning, steps, checkpoints, seed, precision, loaded.model.device),
-                    train_dataset=Dataset.from_list(rows),
+                    train_dataset=Dataset.from_list(weighted),
                     processing_class=loaded.tokenizer,
                     peft_config=_lora(tuning) if tuning.method == "lora" else None,
                     callbacks=[_Watch(advance)],
                 )
             except ValueError as error:  # what peft and trl refuse: unknown targets, several visible GPUs, ...
                 raise TrainingError(f"{what}: {str(error).strip().splitlines()[0]}") from error
+            trainer.data_collator = _Weighted(trainer.data_collator)
             trainer.pop_callback(PrinterCallback)
             trainer.processing_class = None  # or each checkpoint has the tokenizer, which may take longer than the rest
             # A shared row has one dropout mask, where the batch of separate rows would have several.
@@ -114,19 +118,26 @@ def fine_tune(
     return TuningResult(losses, taken, time.monotonic() - start, change)
 
 
-def answer_loss(network: Any, hidden: Tensor, labels: Tensor) -> Tensor:
-    """Sum of cross-entropies, in nats, of `labels` (n,) under the vocabulary projection of `hidden` (n, hidden)."""
+def answer_loss(network: Any, hidden: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Sum of cross-entropies, in nats, of `labels` (n,) under the vocabulary projection of `hidden` (n, hidden).
+
+    `weights` (n,) multiply the cross-entropies; without them each counts once.
+    """
     head = Head(network)
 
-    def block_loss(states: Tensor, targets: Tensor) -> Tensor:
-        return functional.cross_entropy(head(states), targets, reduction="sum")
+    def block_loss(states: Tensor, targets: Tensor, factors: Tensor | None) -> Tensor:
+        if factors is None:
+            return functional.cross_entropy(head(states), targets, reduction="sum")
+        return (functional.cross_entropy(head(states), targets, reduction="none") * factors).sum()
 
     size = max(1, _LOGIT_BYTES // (4 * head.vocabulary))
     if len(labels) <= size:
-        return block_loss(hidden, labels)
+        return block_loss(hidden, labels, weights)
     blocks = [
-        checkpoint(block_loss, hidden[start : start + size], labels[start : start + size], use_reentrant=False)
-        for start in range(0, len(labels), size)
+        checkpoint(
+            block_loss, hidden[part], labels[part], None if weights is None else weights[part], use_reentrant=False
+        )
+        for part in (slice(start, start + size) for start in range(0, len(labels), size))
     ]
     return torch.stack(blocks).sum()
 
@@ -143,24 +154,38 @@ class _AnswerTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean cross-entropy, in nats, of the answers' tokens."""
+        """Mean cross-entropy, in nats, of the answers' tokens, each times the weight of its example."""
         network = self.accelerator.unwrap_model(model)
         network = network.get_base_model() if hasattr(network, "get_base_model") else network
         labels = [row[row != IGNORED] for row in inputs["labels"]]
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         texts = [row[:length].tolist() for row, length in zip(inputs["input_ids"], lengths, strict=True)]
         targets = torch.cat(labels)
+        weights = inputs["weight"]
+        each = None  # the sum without factors, so that weights of 1 change no bit of it
+        if bool((weights != 1).any()):
+            each = weights.repeat_interleave(torch.tensor([len(answer) for answer in labels], device=weights.device))
         with self.accelerator.autocast():  # it wraps the model's own forward, which is not called here
             states, rows = read(network, texts, share=self.share_prefixes)
             # The state before a token predicts it; an answer is the end of its text.
             before = torch.cat([own[-len(answer) - 1 : -1] for own, answer in zip(rows, labels, strict=True)])
-            total = answer_loss(network, states.index_select(0, before), targets)
+            total = answer_loss(network, states.index_select(0, before), targets, each)
         loss = total / (len(targets) if num_items_in_batch is None else num_items_in_batch)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
                 f"the loss is not finite at step {self.state.global_step + 1}; lower tuning.learning_rate"
             )
         return (loss, {}) if return_outputs else loss
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighted:
+    """The trainer's own collator, and the examples' weights (batch,), which that one leaves behind."""
+
+    collate: Any
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return {**self.collate(rows), "weight": torch.tensor([row["weight"] for row in rows])}
 
 
 class _Watch(TrainerCallback):
@@ -203,6 +228,7 @@ def _arguments(
         save_total_limit=1,
         seed=seed,
         data_seed=seed,
+        remove_unused_columns=False,  # the weights are no argument of the model's, and would be dropped
         dataloader_pin_memory=not on_cpu,
         disable_tqdm=True,
         report_to="none",
@@ -252,6 +278,17 @@ def _tokenise(tokenizer: Any, example: Example, ends: frozenset[int]) -> dict[st
     if answer[-1] not in ends:  # a chat template has its own end of a turn
         answer = [*answer, tokenizer.eos_token_id]
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+
+
+def _check_weights(examples: Sequence[Example]) -> None:
+    wrong = [example.id for example in examples if not (math.isfinite(example.weight) and example.weight >= 0)]
+    if wrong:
+        raise TrainingError(
+            f"{len(wrong)} of {len(examples)} examples have a weight that is negative or not finite: {some(wrong)}; "
+            "give weights of 0 or more"
+        )
+    if not any(example.weight for example in examples):
+        raise TrainingError(f"all {len(examples)} examples have weight 0, so there is nothing to learn from")
 
 
 def _check_lengths(examples: Sequence[Example], rows: Sequence[dict[str, list[int]]], limit: int) -> None:

@@ -1,0 +1,5 @@
+"""python -m rait.cli"""
+
+from rait.cli import main
+
+main()

@@ -1,0 +1,70 @@
+"""What the commands have in common: the app, their options, recipes from their words, and what they print."""
+
+import json as json_module
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rait.recipe import Recipe
+
+app = typer.Typer(
+    name="rait",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help='Teach a language model to say "I don\'t know" when it does not know, and only then.',
+    epilog="Settings of a recipe can be given at the end of a command as key=value, for example probe.samples=20.",
+)
+
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="recipe keys to change")]
+RecipeArgument = Annotated[str | None, typer.Argument(help="recipe file or name; without it the embedded default")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
+ModelOption = Annotated[str, typer.Option("--model", help="hub id, folder, .gguf file, or gemma-3-270m (bundled)")]
+QuestionsOption = Annotated[
+    str, typer.Option("--questions", help="atlas, a file (.jsonl .json .csv .tsv .parquet), or a hub id")
+]
+SplitOption = Annotated[str | None, typer.Option("--split", help="split of atlas or of a hub set")]
+
+
+def named_recipe(recipe: str | None, overrides: list[str] | None) -> "Recipe":
+    """A recipe by file or name, or the embedded default, with overrides."""
+    from rait.recipe import load_recipe
+
+    words = list(overrides or [])
+    if recipe is not None and "=" in recipe:  # `rait run key=value` without a recipe
+        words, recipe = [recipe, *words], None
+    return load_recipe(recipe, words)
+
+
+def settings_of(
+    overrides: list[str] | None,
+    *,
+    model: str | None = None,
+    questions: str | None = None,
+    split: str | None = None,
+    form: str | None = None,
+) -> "Recipe":
+    """The settings of a single command: the defaults, the command's options, and the overrides."""
+    from rait.recipe import load_settings
+
+    options = {
+        "model.source": model,
+        "questions.source": questions,
+        "questions.split": split,
+        "questions.form": form,
+    }
+    return load_settings({key: value for key, value in options.items() if value is not None}, overrides or [])
+
+
+def done(as_json: bool, data: Any, text: str) -> None:
+    """Print what came of a command: `text` for people, or `data` as one JSON object."""
+    if as_json:
+        print_json(data)
+    else:
+        print(text)
+
+
+def print_json(data: Any) -> None:
+    """Print one JSON object."""
+    print(json_module.dumps(data, ensure_ascii=False, indent=2))

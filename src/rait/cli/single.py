@@ -1,0 +1,184 @@
+"""Commands for the stages one by one, from files to files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rait.cli.common import (
+    Json,
+    ModelOption,
+    Overrides,
+    QuestionsOption,
+    SplitOption,
+    app,
+    done,
+    print_json,
+    settings_of,
+)
+from rait.errors import RecipeError
+
+
+@app.command()
+def probe(
+    model: ModelOption,
+    questions: QuestionsOption,
+    out: Annotated[Path, typer.Option("--out", help="states to write (.jsonl or .parquet)")],
+    overrides: Overrides = None,
+    adapter: Annotated[Path | None, typer.Option("--adapter", help="what was tuned on the model")] = None,
+    split: SplitOption = None,
+    json: Json = False,
+) -> None:
+    """Ask a model what it knows: correctness and certainty of every question."""
+    from rait.commands import probe_to_file
+    from rait.progress import say
+
+    recipe = settings_of(overrides, model=model, questions=questions, split=split)
+    states = probe_to_file(recipe, out, adapter, say)
+    mean = sum(state.correctness for state in states) / len(states)
+    certainty = sum(state.certainty for state in states) / len(states)
+    done(
+        json,
+        {"states": str(out), "questions": len(states), "correctness": mean, "certainty": certainty},
+        f"{len(states)} questions: mean correctness {mean:.3f}, mean certainty {certainty:.3f}; written to {out}",
+    )
+
+
+@app.command()
+def rehearse(
+    model: ModelOption,
+    states: Annotated[Path, typer.Option("--states", help="initial states, from rait probe")],
+    out: Annotated[Path, typer.Option("--out", help="folder for the examples and the adapter")],
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Fine-tune a model on what it knows best, to see where its knowledge flows."""
+    from rait.commands import rehearse_to_folder
+    from rait.progress import say
+
+    count = rehearse_to_folder(settings_of(overrides, model=model), states, out, say)
+    done(json, {"adapter": str(out / "adapter"), "examples": count}, f"{count} examples; adapter in {out / 'adapter'}")
+
+
+@app.command()
+def flow(
+    initial: Annotated[Path, typer.Option("--initial", help="states of the initial model")],
+    rehearsed: Annotated[Path, typer.Option("--rehearsed", help="states of the rehearsed model")],
+    out: Annotated[Path, typer.Option("--out", help="flow to write (.jsonl or .parquet)")],
+    json: Json = False,
+) -> None:
+    """Compare two knowledge states: what rose, what stayed, what fell."""
+    from rait.knowledge.flow import by_band, flows
+    from rait.records import KnowledgeFlow, KnowledgeState
+    from rait.tables import read_records, write_records
+
+    made = flows(read_records(initial, KnowledgeState), read_records(rehearsed, KnowledgeState))
+    write_records(out, made, KnowledgeFlow)
+    bands = by_band(made)
+    lines = [
+        f"correctness {band.low:.1f} to {band.high:.1f}: {band.rising} rise, {band.staying} stay, {band.falling} fall"
+        for band in bands
+    ]
+    parts = [
+        {"low": b.low, "high": b.high, "rising": b.rising, "staying": b.staying, "falling": b.falling} for b in bands
+    ]
+    done(json, {"flow": str(out), "questions": len(made), "bands": parts}, "\n".join(lines))
+
+
+@app.command()
+def construct(
+    initial: Annotated[Path, typer.Option("--initial", help="states of the initial model")],
+    strategy: Annotated[str | None, typer.Option("--strategy", help="one of `rait strategies`")] = None,
+    vanilla: Annotated[int | None, typer.Option("--vanilla", help="questions that keep their answer")] = None,
+    idk: Annotated[int | None, typer.Option("--idk", help="questions relabelled as refused")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="examples to write (.jsonl or .parquet)")] = None,
+    overrides: Overrides = None,
+    rehearsed: Annotated[Path | None, typer.Option("--rehearsed", help="states of the rehearsed model")] = None,
+    influence: Annotated[
+        Path | None, typer.Option("--influence", help="knowledge/influence.parquet of a run, for grait")
+    ] = None,
+    decisions: Annotated[
+        Path | None, typer.Option("--decisions", help="file for the decision on every question")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="word the prompts for this model's chat template")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="rait, or trl: prompt and completion alone")] = "rait",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="write nothing: show what every strategy would take, side by side")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Choose which questions keep their answer and which become "I don't know"."""
+    from rait.commands import construct_to_file, preview_files
+
+    sizes = {"construction.vanilla": vanilla, "construction.idk": idk}
+    words = [*(overrides or []), *(f"{key}={size}" for key, size in sizes.items() if size is not None)]
+    recipe = settings_of(words, model=model)
+    if dry_run:
+        found = preview_files(recipe, [strategy] if strategy else None, initial, rehearsed, influence)
+        if json:
+            from rait.construction.preview import to_json
+
+            return print_json(to_json(found))
+        from rait.summary import print_preview
+
+        return print_preview(found)
+    if strategy is None or vanilla is None or idk is None or out is None:
+        raise RecipeError("give --strategy, --vanilla, --idk and --out, or look at all strategies with --dry-run")
+    summary, notes = construct_to_file(
+        recipe, strategy, initial, rehearsed, influence, out, decisions, form=form, with_model=model is not None
+    )
+    lines = [f"note: {note}" for note in notes]
+    lines += [f"{role}: {sum(kinds.values())}" for role, kinds in summary.items()]
+    lines += [f"  {kind}: {count}" for kind, count in summary.get("dropped", {}).items()]
+    done(json, {"examples": str(out), "decisions": summary, "notes": notes}, "\n".join(lines))
+
+
+@app.command()
+def tune(
+    model: ModelOption,
+    examples: Annotated[Path, typer.Option("--examples", help="examples, from rait construct")],
+    out: Annotated[Path, typer.Option("--out", help="folder for the adapter")],
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Fine-tune a model on prepared examples."""
+    from rait.commands import tune_to_folder
+    from rait.progress import say
+
+    result = tune_to_folder(settings_of(overrides, model=model), examples, out, say)
+    last = result.losses[-1]
+    done(
+        json,
+        {"adapter": str(out / "adapter"), "steps": result.steps, "loss": last, "seconds": result.seconds},
+        f"{result.steps} steps, loss {last:.3f}; adapter in {out / 'adapter'}",
+    )
+
+
+@app.command()
+def evaluate(
+    model: ModelOption,
+    questions: QuestionsOption,
+    out: Annotated[Path, typer.Option("--out", help="verdicts to write (.jsonl or .parquet)")],
+    overrides: Overrides = None,
+    adapter: Annotated[Path | None, typer.Option("--adapter", help="what was tuned on the model")] = None,
+    split: SplitOption = None,
+    basic: Annotated[bool, typer.Option("--basic", help="plain prompt: do not invite a refusal (Init-Basic)")] = False,
+    shots_from: Annotated[
+        str | None, typer.Option("--shots-from", help="draw worked examples from these questions (untuned base models)")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Ask a model test questions greedily and judge every answer: correct, wrong or refused."""
+    from rait.commands import evaluate_to_file
+    from rait.evaluation.metrics import evaluate as measure
+    from rait.evaluation.metrics import format_metric, to_json
+    from rait.progress import say
+    from rait.questions.mmlu import groups_of
+
+    recipe = settings_of(overrides, model=model, questions=questions, split=split)
+    found = evaluate_to_file(recipe, out, adapter, shots_from, may_refuse=not basic, say=say)
+    metrics = measure(found, groups=groups_of(verdict.category for verdict in found), seed=recipe.seed)
+    shares = ", ".join(f"{name} {format_metric(metrics.overall[name])}" for name in ("P_c", "P_w", "P_r"))
+    done(json, {"verdicts": str(out), "metrics": to_json(metrics)}, f"{shares}; written to {out}")

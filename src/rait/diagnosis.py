@@ -1,0 +1,168 @@
+"""Steps of a run that look at a strategy: its conflicts before anything is tuned, its over-refusal afterwards.
+
+    found = features(work, chosen)                   # where the questions lie in the initial model's own space
+    conflicts(work, "craft", place, found, flows)    # CRSS, conflicting pairs, a map, what rehearsal does to its choice
+    over_refusal(work, place, verdicts, found)       # refusals by what was known, and the idk examples nearest to them
+
+Source: CRaFT, arXiv 2410.06913v2, section 3 (static and dynamic conflict).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rait.construction.conflicts import (
+    SIMILAR,
+    conflict_map,
+    conflicting_pairs,
+    crss,
+    dynamic,
+    dynamic_by_role,
+    project,
+)
+from rait.evaluation.bands import over_refusal as by_knowledge
+from rait.evaluation.bands import refusal_by_band, why_refused
+from rait.knowledge.flow import by_band
+from rait.models.features import Features, last_states
+from rait.progress import progress
+from rait.records import Decision, KnowledgeFlow, KnowledgeState, Outcome, Question, Role, Verdict
+from rait.stages import bare_states
+from rait.steps import Work
+from rait.tables import atomic, iter_records, read_records, write_json
+
+_PAIRS = 50  # most conflicting pairs that are listed
+_NEIGHBOURS = 3  # idk examples that are named for a refusal
+_BANDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of mu
+
+
+def features(work: Work, decisions: Sequence[Path]) -> Path:
+    """The initial model's features of every question that a strategy takes, and of the test questions."""
+    out = work.folder / "knowledge/features.parquet"
+    taken = sorted({d.id for path in decisions for d in iter_records(path, Decision) if d.role is not Role.DROPPED})
+    key = {
+        "model": work.models.key(None),
+        "train": work.book.digest(work.pool),
+        "taken": taken,
+        "tests": {name: work.book.digest(path) for name, path in work.tests.items()},
+    }
+    with work.book.step("knowledge/features", key, [out]) as todo:
+        if todo:
+            sets = {"train": list(iter_records(work.pool, Question, only=taken))}
+            sets |= {name: read_records(path, Question) for name, path in work.tests.items()}
+            asked = [(name, question) for name, questions in sets.items() for question in questions]
+            with progress("features", len(asked), "question") as advance:
+                found = last_states(work.models.load(None), [question.question for _, question in asked], advance)
+            columns = {
+                "set": [name for name, _ in asked],
+                "id": [question.id for _, question in asked],
+                "features": pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), found.shape[1]),
+            }
+            with atomic(out) as file:
+                pq.write_table(pa.table(columns), file, compression="zstd")
+    return out
+
+
+def conflicts(work: Work, name: str, found: Path, flows: Path | None) -> Path:
+    """Static and dynamic conflict in what the strategy `name` takes; its figures, and beside them pairs and a map."""
+    place = work.folder / name
+    outputs = [place / "conflicts.json", place / "conflicts.txt", place / "conflicts.png"]
+    key = {
+        "decisions": work.book.digest(place / "decisions.parquet"),
+        "features": work.book.digest(found),
+        "flow": work.book.digest(flows) if flows else None,
+        "threshold": work.recipe.construction.threshold,
+        "seed": work.recipe.seed,
+    }
+    with work.book.step(f"{name}/conflicts", key, outputs) as todo:
+        if todo:
+            decisions = read_records(place / "decisions.parquet", Decision)
+            role_of = {d.id: d.role for d in decisions if d.role is not Role.DROPPED}
+            ids, points = read_features(found, "train", role_of)
+            roles = [role_of[id] for id in ids]
+            (kept, vanilla), (refused, idk) = (
+                ([id for id, own in zip(ids, roles, strict=True) if own is role], points[[r is role for r in roles]])
+                for role in (Role.VANILLA, Role.IDK)
+            )
+            pairs = conflicting_pairs(kept, vanilla, refused, idk, _PAIRS)
+            text_of = {q.id: q.question for q in iter_records(work.pool, Question, only=list(role_of))}
+            figures: dict[str, Any] = {
+                "crss": [asdict(point) for point in crss(vanilla, idk)],
+                "pairs": [asdict(pair) for pair in pairs],
+            }
+            if flows:
+                changes = read_records(flows, KnowledgeFlow)
+                by_role = dynamic_by_role(decisions, changes)
+                figures["unknown"] = asdict(dynamic(changes, work.recipe.construction.threshold))
+                figures["dynamic"] = {role.value: asdict(moved) for role, moved in by_role.items()}
+                figures["flow_by_correctness"] = [asdict(band) for band in by_band(changes, _BANDS)]
+            write_json(outputs[0], figures)
+            with atomic(outputs[1]) as file:
+                lines = [f"{p.similarity:.4f}  idk: {text_of[p.idk]}  |  vanilla: {text_of[p.vanilla]}" for p in pairs]
+                file.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
+            (at,) = crss(vanilla, idk, [SIMILAR])
+            with atomic(outputs[2]) as file:
+                conflict_map(file, name, project(points, work.recipe.seed), roles, at)
+            if at.share is not None:
+                work.book.say(
+                    f"{name}: {at.share:.0%} of its idk questions are near a vanilla one (CRSS, cosine > {SIMILAR})"
+                )
+    return outputs[0]
+
+
+def over_refusal(work: Work, place: Path, verdicts: Mapping[str, Path], found: Path) -> Path:
+    """Refusals of each test set by what the initial model knew, and what the refused known questions are next to."""
+    out, name = place / "over_refusal.json", place.relative_to(work.folder).as_posix()
+    states_of = {test: work.folder / f"knowledge/tests/{test}.parquet" for test in verdicts}
+    digest = work.book.digest
+    key = {
+        "verdicts": {test: digest(path) for test, path in verdicts.items()},
+        "states": {test: digest(path) for test, path in states_of.items()},
+        "decisions": digest(place / "decisions.parquet"),
+        "features": digest(found),
+        "threshold": work.recipe.construction.threshold,
+    }
+    with work.book.step(f"{name}/over_refusal", key, [out]) as todo:
+        if todo:
+            decisions = iter_records(place / "decisions.parquet", Decision)
+            idk_ids, idk = read_features(found, "train", {d.id for d in decisions if d.role is Role.IDK})
+            figures = {}
+            for test, path in verdicts.items():
+                states, judged = list(bare_states(states_of[test])), read_records(path, Verdict)
+                figures[test] = _over_refusal(work, states, judged)
+                known = {s.id for s in states if s.correctness >= work.recipe.construction.threshold}
+                refused = known & {verdict.id for verdict in judged if verdict.outcome is Outcome.REFUSED}
+                near = why_refused(*read_features(found, test, refused), idk_ids, idk, _NEIGHBOURS)
+                figures[test]["why"] = {id: [asdict(each) for each in neighbours] for id, neighbours in near.items()}
+            write_json(out, figures)
+    return out
+
+
+def _over_refusal(work: Work, states: Sequence[KnowledgeState], judged: Sequence[Verdict]) -> dict[str, Any]:
+    shares = by_knowledge(states, judged, work.recipe.construction.threshold)
+    return {
+        "threshold": shares.threshold,
+        "known": asdict(shares.known),
+        "unknown": asdict(shares.unknown),
+        "over_refusal": shares.over_refusal,
+        "missed_refusal": shares.missed_refusal,
+        "bands": [asdict(cell) for cell in refusal_by_band(states, judged)],
+    }
+
+
+def read_features(path: Path, which: str, ids: Mapping[str, Any] | set[str]) -> tuple[list[str], Features]:
+    """Ids, sorted, and features (ids, hidden) of those of the set `which` that are among `ids`."""
+    table = pq.read_table(path)
+    rows = [
+        (id, row)
+        for row, (of, id) in enumerate(zip(table["set"].to_pylist(), table["id"].to_pylist(), strict=True))
+        if of == which and id in ids
+    ]
+    rows.sort()
+    column = table["features"].combine_chunks()
+    matrix: Features = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
+    return [id for id, _ in rows], matrix[np.array([row for _, row in rows], dtype=np.int64)]

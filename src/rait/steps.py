@@ -1,0 +1,312 @@
+"""The steps of a run: each makes files of the run folder from other files of it, unless they are whole already.
+
+    work = begin(recipe, book)
+    initial = probe(work, "initial", work.pool, None)
+
+Each step names what it depends on: parts of the recipe, the model's fingerprint, the checksums of the files it reads.
+The manifest gets a step's entry last, so an entry means that its files are whole; a step whose entry has the same key
+and whose files are there is skipped. Changing a key of the recipe therefore re-runs what depends on it and nothing
+else. `rait.pipeline` puts the steps in order.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rait.construction import Strategy, as_it_is, construct, drawn, split_by_correctness, summarise
+from rait.evaluation.metrics import evaluate, to_json
+from rait.knowledge.flow import flows
+from rait.manifest import Book, fingerprint_of, fingerprint_of_all
+from rait.progress import progress
+from rait.prompting import Shots, uses_chat
+from rait.questions.mmlu import groups_of
+from rait.recipe import Prompt, Recipe
+from rait.records import Decision, Example, Influence, KnowledgeFlow, KnowledgeState, Question, Role, Verdict
+from rait.sets import all_of, plain, plain_shots, question_sets
+from rait.shown import shown_prompts
+from rait.stages import (
+    Models,
+    answer_all,
+    bare_states,
+    construction_states,
+    fine_tune_into,
+    probe_in_shards,
+    refusal_examples,
+    rehearsal_examples,
+    seeded,
+    tuning_examples,
+)
+from rait.tables import atomic, count_rows, iter_records, read_records, write_json, write_records
+
+CANDIDATES = 4  # unknown questions whose influence is measured, for each that is taken
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every step of a run works with: the recipe, the manifest, models on demand, and the question files."""
+
+    recipe: Recipe
+    book: Book
+    models: Models
+    pool: Path
+    shots: Shots
+    tests: Mapping[str, Path]
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.book.folder
+
+    def of(self, recipe: Recipe) -> "Work":
+        """The same with another recipe, of which the parts that are done already are the same."""
+        return replace(self, recipe=recipe)
+
+
+def begin(recipe: Recipe, book: Book) -> Work:
+    """Write down the pool that is probed, the worked examples taken out of it, the test sets, and every prompt."""
+    files = {"train": book.folder / "questions/train.parquet"}
+    files |= {name: book.folder / f"questions/{name}.parquet" for name in recipe.tests}
+    shots_file = book.folder / "questions/shots.parquet"
+
+    # Reading is quick next to everything else, and a changed file must be noticed: it is done at every start.
+    sets, shots = question_sets(recipe, book.note)
+    key = {name: fingerprint_of_all(map(plain, questions)) for name, questions in sets.items()}
+    with book.step("questions", key | {"shots": plain_shots(shots)}, [*files.values(), shots_file]) as todo:
+        if todo:
+            for name, questions in sets.items():
+                write_records(files[name], questions, Question)
+            write_records(shots_file, all_of(shots), Question)
+    counts = ", ".join(f"{len(questions)} {name}" for name, questions in sets.items())
+    book.say(f"{counts} questions; {len(all_of(shots))} more serve as worked examples")
+    tests = {name: files[name] for name in recipe.tests}
+    work = Work(recipe, book, Models(recipe, book.say), files["train"], shots, tests)
+    _prompts(work, {name: questions[0] for name, questions in sets.items()})
+    return work
+
+
+def _prompts(work: Work, asked: Mapping[str, Question]) -> None:
+    """Every prompt of the run, for a reader."""
+    recipe, out = work.recipe, work.folder / "prompts.txt"
+    key = {
+        "template": work.models.tokenizer_key(),
+        "asked": {name: plain(question) for name, question in asked.items()},
+        "shots": plain_shots(work.shots),
+        "strategies": recipe.strategies,
+        "prompt": recipe.prompt.model_dump(),
+        "probe": recipe.probe.model_dump(include={"samples", "max_new_tokens"}),
+        "evaluation": recipe.evaluation.model_dump(include={"choice", "max_new_tokens"}),
+    }
+    with work.book.step("prompts", key, [out]) as todo:
+        if todo:
+            text = shown_prompts(recipe, work.models.tokenizer(), asked, work.shots)
+            with atomic(out) as file:
+                file.write(text.encode(errors="replace"))
+
+
+def probe(work: Work, name: str, questions: Path, adapter: Path | None) -> Path:
+    """Knowledge state of all `questions` under the initial model or the one with an adapter."""
+    recipe, out = work.recipe, work.folder / f"knowledge/{name}.parquet"
+    key = {
+        "model": work.models.key(adapter),
+        "questions": work.book.digest(questions),
+        "shots": plain_shots(work.shots),
+        "prompt": _probe_prompt(recipe.prompt),
+        "probe": recipe.probe.model_dump(exclude={"shard"}),
+        "seed": recipe.seed,
+    }
+    with work.book.step(f"knowledge/{name}", key, [out]) as todo:
+        if todo:
+            states = probe_in_shards(
+                work.models.load(adapter),
+                iter_records(questions, Question),
+                count_rows(questions),
+                work.shots,
+                recipe.prompt,
+                recipe.probe,
+                seed=recipe.seed,
+                shards=out.with_name(f"{out.stem}.{fingerprint_of([key, recipe.probe.shard])[:12]}.shards"),
+                what=f"probe {name}",
+            )
+            write_records(out, states, KnowledgeState)
+    for leftover in out.parent.glob(f"{out.stem}.*.shards"):  # only now that the manifest has the whole
+        shutil.rmtree(leftover)
+    return out
+
+
+def rehearse(work: Work, initial: Path) -> Path:
+    """Fine-tune the initial model on what it knows best (paper section 3.1); the adapter."""
+    recipe, folder = work.recipe, work.folder / "rehearsal"
+    outputs = [folder / "examples.jsonl", folder / "losses.json", folder / "adapter"]
+    key = {
+        "model": work.models.key(None),
+        "initial": work.book.digest(initial),
+        "rehearsal": recipe.rehearsal.model_dump(),
+        "prompt": _probe_prompt(recipe.prompt),
+        "seed": recipe.seed,
+    }
+    with work.book.step("rehearsal", key, outputs) as todo:
+        if todo:
+            chosen, note = rehearsal_examples(work.models.tokenizer(), initial, recipe)
+            work.book.note(note)
+            write_records(outputs[0], chosen, Example)
+            tuning = recipe.rehearsal.tuning
+            fine_tune_into(work.models, chosen, tuning, folder, key, seed=recipe.seed, what="rehearse")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return outputs[2]
+
+
+def flow(work: Work, initial: Path, rehearsed: Path) -> Path:
+    """How rehearsal changed the knowledge of every question."""
+    book, out = work.book, work.folder / "knowledge/flow.parquet"
+    with book.step("knowledge/flow", {"of": [book.digest(initial), book.digest(rehearsed)]}, [out]) as todo:
+        if todo:
+            write_records(out, flows(bare_states(initial), bare_states(rehearsed)), KnowledgeFlow)
+    return out
+
+
+def influence(work: Work, initial: Path, rehearsal: Path) -> Path:
+    """What refusing unknown questions would do to others, at the rehearsed model (GRAIT).
+
+    Measured of four unknown questions for each that is taken, drawn at random, against these and as many known ones: a
+    gradient costs as much as a training step of one example.
+    """
+    recipe, book, out = work.recipe, work.book, work.folder / "knowledge/influence.parquet"
+    settings = seeded(recipe)
+    key = {
+        "model": work.models.key(rehearsal),
+        "initial": book.digest(initial),
+        "construction": settings.model_dump(include={"threshold", "dead_band", "idk", "seed"}),
+        "prompt": recipe.prompt.model_dump(),
+    }
+    with book.step("knowledge/influence", key, [out]) as todo:
+        if todo:
+            from rait.tuning.influence import influences
+
+            known, unknown, _ = split_by_correctness(list(bare_states(initial)), settings)
+            size = CANDIDATES * max(1, settings.idk)
+            kept, idk = (
+                refusal_examples(work.models.tokenizer(), drawn(part, role, settings).states[:size], recipe.prompt)
+                for part, role in ((known, Role.VANILLA), (unknown, Role.IDK))
+            )
+            with progress("influence", 2 * len(idk) + len(kept), "question") as advance:
+                found = influences(work.models.load(rehearsal), idk, kept, advance=advance)
+            write_records(out, found, Influence)
+    return out
+
+
+def construction(work: Work, strategy: Strategy, place: Path, initial: Path, evidence: Mapping[str, Path]) -> Path:
+    """Decide about every question, and make the tuning examples, in the folder `place`; the examples."""
+    recipe, book = work.recipe, work.book
+    outputs = [place / "decisions.parquet", place / "examples.jsonl"]
+    settings = seeded(recipe)
+    needed = {name: path for name, path in evidence.items() if name in strategy.needs}
+    key = {
+        "strategy": strategy.name,
+        "initial": book.digest(initial),
+        "evidence": {name: book.digest(path) for name, path in needed.items()},
+        "construction": settings.model_dump(),
+        "prompt": recipe.prompt.model_dump(),
+        "template": work.models.tokenizer_key(),
+    }
+    with book.step(f"{_name(work, place)}/construction", key, outputs) as todo:
+        if todo:
+            selection = construct(
+                strategy.name,
+                construction_states([strategy.name], initial, recipe),
+                iter_records(needed["flows"], KnowledgeFlow) if "flows" in needed else None,
+                settings,
+                iter_records(needed["influences"], Influence) if "influences" in needed else None,
+            )
+            for note in selection.notes:
+                book.note(note)
+            write_records(outputs[0], selection.decisions, Decision)
+            made = tuning_examples(work.models.tokenizer(), strategy.name, initial, selection.decisions, recipe.prompt)
+            write_records(outputs[1], made, Example)
+            counts = summarise(selection.decisions)
+            sizes = ", ".join(f"{sum(kinds.values())} {role}" for role, kinds in counts.items())
+            book.say(f"{_name(work, place)}: {sizes}")
+    return outputs[1]
+
+
+def tune(work: Work, place: Path, made: Path) -> Path:
+    """Fine-tune the initial model on the examples in `made`; the adapter."""
+    recipe, name = work.recipe, _name(work, place)
+    outputs = [place / "adapter", place / "losses.json"]
+    key = {
+        "model": work.models.key(None),
+        "examples": work.book.digest(made),
+        "tuning": recipe.tuning.model_dump(),
+        "seed": recipe.seed,
+    }
+    with work.book.step(f"{name}/tuning", key, outputs) as todo:
+        if todo:
+            chosen = read_records(made, Example)
+            fine_tune_into(work.models, chosen, recipe.tuning, place, key, seed=recipe.seed, what=f"tune {name}")
+    shutil.rmtree(place / "checkpoints", ignore_errors=True)
+    return outputs[0]
+
+
+def evaluation(
+    work: Work, place: Path, *, strategy: Strategy | None, may_refuse: bool, adapter: Path | None
+) -> dict[str, Path]:
+    """Greedy answers to every test set, judged. A base model that was not tuned is shown worked examples."""
+    recipe = work.recipe
+    shots = work.shots if strategy is None else {}
+    made: dict[str, Path] = {}
+    for name, questions in work.tests.items():
+        out = made[name] = place / f"{name}.verdicts.parquet"
+        key = {
+            "model": work.models.key(adapter),
+            "questions": work.book.digest(questions),
+            "shots": plain_shots(shots),
+            "prompt": recipe.prompt.model_dump(
+                exclude={"shots", "shots_from"} | (set() if may_refuse else {"refusal_instruction"})
+            ),
+            "may_refuse": may_refuse,
+            "evaluation": recipe.evaluation.model_dump(exclude={"resamples"}),
+            "read": strategy.read.__qualname__ if strategy else None,
+        }
+        with work.book.step(f"{_name(work, place)}/{name}", key, [out]) as todo:
+            if todo:
+                loaded = work.models.load(adapter)
+                shown = {} if uses_chat(loaded.tokenizer, recipe.prompt) else shots
+                asked = read_records(questions, Question)
+                what = f"evaluate {_name(work, place)} on {name}"
+                read = strategy.read if strategy else as_it_is
+                write_records(out, answer_all(loaded, asked, shown, may_refuse, recipe, what, read), Verdict)
+    return made
+
+
+def score(work: Work, place: Path, verdicts: Mapping[str, Path], baseline: Mapping[str, Path]) -> dict[str, Any]:
+    """The metrics of every test set, as `evaluation.metrics.to_json` gives them."""
+    recipe, book, out = work.recipe, work.book, place / "metrics.json"
+    key = {
+        "verdicts": {name: book.digest(path) for name, path in verdicts.items()},
+        "baseline": {name: book.digest(path) for name, path in baseline.items()},
+        "resamples": recipe.evaluation.resamples,
+        "seed": recipe.seed,
+    }
+    with book.step(f"{_name(work, place)}/metrics", key, [out]) as todo:
+        if todo:
+            metrics = {}
+            for name, path in verdicts.items():
+                after, before = read_records(path, Verdict), read_records(baseline[name], Verdict)
+                groups = groups_of(verdict.category for verdict in after)
+                found = evaluate(after, before, groups=groups, seed=recipe.seed, resamples=recipe.evaluation.resamples)
+                metrics[name] = to_json(found)
+            write_json(out, metrics)
+    metrics_read: dict[str, Any] = json.loads(out.read_text("utf-8"))
+    return metrics_read
+
+
+def _name(work: Work, place: Path) -> str:
+    """The name of a folder of the run, as the manifest has it."""
+    return place.relative_to(work.folder).as_posix()
+
+
+def _probe_prompt(prompt: Prompt) -> dict[str, Any]:
+    """What of the prompt a plain question depends on; the worked examples stand in the key themselves."""
+    return prompt.model_dump(include={"style", "instruction", "system", "choice"})
