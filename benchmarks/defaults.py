@@ -1,59 +1,63 @@
-"""Which settings suit a small model: the default recipe with one key changed at a time, on questions kept for that.
+"""Which settings suit a small model: the default recipe with a key or two changed at a time, over several seeds.
 
     python benchmarks/defaults.py FOLDER [NAME ...]
 
-Every variant is tuned from the same probe and answers the validation split of atlas and those questions of its other
-relations that the default test set does not hold, so that the test sets stay unseen. Prints a Markdown table of the
-results there are; FOLDER/results.jsonl keeps them, and what is done is not done again. docs/results.md quotes it.
+Every variant is tuned from the same probe. It answers the validation split of atlas, and those questions of its other
+relations that the default test set does not hold, so that no choice is made on a test set. Prints a Markdown table of
+the results there are; FOLDER/results.jsonl keeps them, and what is done is not done again. docs/results.md quotes it.
 """
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from rait import load_recipe, run
+from rait.pipeline import compare
 from rait.questions.atlas import atlas_questions
+from rait.recipe import load_recipe
 from rait.records import Question
-from rait.stages import load_set
+from rait.sets import load_set
 from rait.tables import read_rows, write_records
 
-SEEDS = (0, 1)
-OOD_QUESTIONS = 300
+SEEDS = (0, 1, 2)
+BEFORE = ("tuning.epochs=3", "tuning.learning_rate=2e-4")  # what the variants change, as of the first search
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "as it is": (),
-    "learning rate 5e-5": ("tuning.learning_rate=5e-5",),
-    "learning rate 1e-4": ("tuning.learning_rate=1e-4",),
-    "learning rate 4e-4": ("tuning.learning_rate=4e-4",),
-    "1 epoch": ("tuning.epochs=1",),
-    "2 epochs": ("tuning.epochs=2",),
-    "2:1": ("construction.vanilla=334", "construction.idk=166"),
-    "1:1": ("construction.vanilla=250", "construction.idk=250"),
-    "9:1": ("construction.vanilla=450", "construction.idk=50"),
-    "half the examples": ("construction.vanilla=200", "construction.idk=50"),
-    "twice the examples": ("construction.vanilla=800", "construction.idk=200"),
-    "staying admitted": ("construction.flow_rule=non_positive",),
-    "20 samples": ("probe.samples=20",),
+    "3 epochs at 2e-4": BEFORE,
+    "learning rate 5e-5": (*BEFORE, "tuning.learning_rate=5e-5"),
+    "learning rate 1e-4": (*BEFORE, "tuning.learning_rate=1e-4"),
+    "learning rate 4e-4": (*BEFORE, "tuning.learning_rate=4e-4"),
+    "1 epoch": (*BEFORE, "tuning.epochs=1"),
+    "2 epochs": (*BEFORE, "tuning.epochs=2"),
+    "2 epochs at 1e-4": (*BEFORE, "tuning.epochs=2", "tuning.learning_rate=1e-4"),
+    "1:1": (*BEFORE, "construction.vanilla=250", "construction.idk=250"),
+    "2:1": (*BEFORE, "construction.vanilla=334", "construction.idk=166"),
+    "9:1": (*BEFORE, "construction.vanilla=450", "construction.idk=50"),
+    "half the examples": (*BEFORE, "construction.vanilla=200", "construction.idk=50"),
+    "twice the examples": (*BEFORE, "construction.vanilla=800", "construction.idk=200"),
+    "staying admitted": (*BEFORE, "construction.flow_rule=non_positive"),
+    "20 samples": (*BEFORE, "probe.samples=20"),
+    "kurtosis": ("construction.certainty=kurtosis",),
 }
 COLUMNS = ("P_c", "P_w", "P_r", "over_refusal", "THS")
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    wanted = sys.argv[2:] or list(VARIANTS)
     log = folder / "results.jsonl"
     done = [row for _, row in read_rows(log)] if log.exists() else []
-    held = _held_out(folder / "ood.jsonl")
-    for name in wanted:
-        for seed in SEEDS:
-            if any(row["name"] == name and row["seed"] == seed for row in done):
-                continue
-            tests = ("tests.id.split=validation", "tests.ood.split=train", f"tests.ood.source={held}")
-            recipe = load_recipe("default", [f"construction.seed={seed}", *tests, *VARIANTS[name]])
-            found = run(recipe, folder / "run")
-            row = {"name": name, "seed": seed, "results": found}
-            done.append(row)
+    tests = (
+        "tests.id.split=validation",
+        f"tests.ood.source={_held_out(folder / 'ood.jsonl')}",
+        "tests.ood.split=train",
+    )
+    for name in sys.argv[2:] or VARIANTS:
+        if all(row["variant"] != name for row in done):
+            rows = compare(load_recipe("default", [*tests, *VARIANTS[name]]), folder / "run", SEEDS, "cor_rait")
             with log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                for row in rows:
+                    done.append({"variant": name, **asdict(row)})
+                    file.write(json.dumps(done[-1]) + "\n")
     _show(done)
 
 
@@ -61,20 +65,23 @@ def _held_out(path: Path) -> Path:
     """Questions of the other relations that the default test set does not ask."""
     recipe = load_recipe("default")
     tested = {question.id for question in load_set(recipe.tests["ood"], recipe.seed)}
-    left = [question for question in atlas_questions("ood") if question.id not in tested]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_records(path, left, Question)
+    write_records(path, [question for question in atlas_questions("ood") if question.id not in tested], Question)
     return path
 
 
-def _show(done: list[dict]) -> None:
-    print("| set | variant | strategy | seed | " + " | ".join(COLUMNS) + " |")
-    print("|---|---|---|---:|" + "---:|" * len(COLUMNS))
+def _show(done: list[dict[str, Any]]) -> None:
+    print("| set | strategy | variant | " + " | ".join(COLUMNS) + " |")
+    print("|---|---|---|" + "---:|" * len(COLUMNS))
+    cells: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in done:
-        for strategy, sets in row["results"].items():
-            for test, metrics in sets.items():
-                cells = (f"{100 * metrics['overall'][column]['value']:.1f}" for column in COLUMNS)
-                print(f"| {test} | {row['name']} | {strategy} | {row['seed']} | " + " | ".join(cells) + " |")
+        if not row["strategy"].startswith("init"):
+            value = f"{100 * row['mean']:.1f}"
+            if row["metric"] == "THS":
+                value += f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+            cells.setdefault((row["test_set"], row["strategy"], row["variant"]), {})[row["metric"]] = value
+    for key in sorted(cells, key=lambda key: key[:2]):
+        print("| " + " | ".join([*key, *(cells[key].get(column, "n/a") for column in COLUMNS)]) + " |")
 
 
 if __name__ == "__main__":

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from rait.construction import all_strategies, construct, summarise
+from rait.construction import all_strategies, as_it_is, construct, find_strategy, summarise
 from rait.construction.preview import Preview, preview
-from rait.errors import InputError, RecipeError
+from rait.diagnosis import write_conflicts
+from rait.errors import InputError, RecipeError, some
 from rait.knowledge.flow import flows
 from rait.manifest import Say, fingerprint_of, fingerprint_of_all
+from rait.models.features import last_states
 from rait.models.loading import fingerprint, load, load_tokenizer
+from rait.progress import progress
 from rait.prompting import Shots
 from rait.recipe import Recipe, Tuning
-from rait.records import Decision, Example, Influence, KnowledgeFlow, KnowledgeState, Verdict
+from rait.records import Decision, Example, Influence, KnowledgeFlow, KnowledgeState, Role, Verdict
 from rait.sets import all_of, load_pool, load_set, plain, split_shots
 from rait.stages import (
     Models,
@@ -26,6 +29,7 @@ from rait.stages import (
     bare_states,
     construction_states,
     fine_tune_into,
+    measured_influences,
     probe_in_shards,
     rehearsal_examples,
     seeded,
@@ -135,18 +139,56 @@ def preview_files(
     return preview(states, flow, influences, seeded(recipe), names)
 
 
+def influence_to_file(recipe: Recipe, adapter: Path, initial: Path, out: Path, say: Say) -> list[Influence]:
+    """Measure on the rehearsed model what refusing unknown questions would do, for the strategy grait."""
+    check_target(out)
+    made = measured_influences(load(recipe.model, adapter=adapter, say=say), initial, recipe)
+    write_records(out, made, Influence)
+    return made
+
+
+def conflicts_to_folder(
+    recipe: Recipe, initial: Path, rehearsed: Path | None, decisions: Path, folder: Path, say: Say
+) -> str:
+    """Look for conflicts in the choice that a file of decisions holds; the essence in a sentence."""
+    made = read_records(decisions, Decision)
+    taken = {decision.id for decision in made if decision.role is not Role.DROPPED}
+    text_of = {state.id: state.question for state in bare_states(initial) if state.id in taken}
+    missing = sorted(taken - text_of.keys())
+    if missing:
+        raise InputError(
+            f"{len(missing)} questions of {decisions} are not in {initial} ({some(missing)}); give its states"
+        )
+    ids = sorted(taken)
+    loaded = load(recipe.model, say=say)
+    with progress("features", len(ids), "question") as advance:
+        points = last_states(loaded, [text_of[id] for id in ids], advance)
+    flow = flows(bare_states(initial), bare_states(rehearsed)) if rehearsed else None
+    threshold = recipe.construction.threshold
+    return write_conflicts(folder, decisions.stem, made, text_of, ids, points, flow, threshold, recipe.seed)
+
+
 def tune_to_folder(recipe: Recipe, made: Path, folder: Path, say: Say) -> "TuningResult":
     """Fine-tune on a file of examples."""
     return _tune_alone(Models(recipe, say), recipe, read_records(made, Example), recipe.tuning, folder, "tune")
 
 
 def evaluate_to_file(
-    recipe: Recipe, out: Path, adapter: Path | None, shots_from: str | None, *, may_refuse: bool, say: Say
+    recipe: Recipe,
+    out: Path,
+    adapter: Path | None,
+    shots_from: str | None,
+    *,
+    may_refuse: bool,
+    strategy: str | None,
+    say: Say,
 ) -> list[Verdict]:
     """Answer the recipe's questions greedily, judge, and write the verdicts to `out`.
 
-    Worked examples stand before each question if `shots_from` names a question set to draw them from.
+    Worked examples stand before each question if `shots_from` names a question set to draw them from. `strategy` names
+    the one whose words the model was taught to put around its answers.
     """
+    read = find_strategy(strategy).read if strategy else as_it_is
     check_target(out)
     questions = load_set(recipe.questions, recipe.seed, say)
     shots: Shots = {}
@@ -156,7 +198,7 @@ def evaluate_to_file(
     elif recipe.prompt.shots_from:
         shots, _ = split_shots((), recipe)
     loaded = load(recipe.model, adapter=adapter, say=say)
-    verdicts = answer_all(loaded, questions, shots, may_refuse, recipe, "evaluate")
+    verdicts = answer_all(loaded, questions, shots, may_refuse, recipe, "evaluate", read)
     write_records(out, verdicts, Verdict)
     return verdicts
 

@@ -7,7 +7,7 @@
 Source: CRaFT, arXiv 2410.06913v2, section 3 (static and dynamic conflict).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -69,49 +69,73 @@ def features(work: Work, decisions: Sequence[Path]) -> Path:
 
 def conflicts(work: Work, name: str, found: Path, flows: Path | None) -> Path:
     """Static and dynamic conflict in what the strategy `name` takes; its figures, and beside them pairs and a map."""
-    place = work.folder / name
-    outputs = [place / "conflicts.json", place / "conflicts.txt", place / "conflicts.png"]
+    place, digest = work.folder / name, work.book.digest
+    outputs = [place / f"conflicts.{form}" for form in ("json", "txt", "png")]
     key = {
-        "decisions": work.book.digest(place / "decisions.parquet"),
-        "features": work.book.digest(found),
-        "flow": work.book.digest(flows) if flows else None,
+        "decisions": digest(place / "decisions.parquet"),
+        "features": digest(found),
+        "flow": digest(flows) if flows else None,
         "threshold": work.recipe.construction.threshold,
         "seed": work.recipe.seed,
     }
     with work.book.step(f"{name}/conflicts", key, outputs) as todo:
         if todo:
             decisions = read_records(place / "decisions.parquet", Decision)
-            role_of = {d.id: d.role for d in decisions if d.role is not Role.DROPPED}
-            ids, points = read_features(found, "train", role_of)
-            roles = [role_of[id] for id in ids]
-            (kept, vanilla), (refused, idk) = (
-                ([id for id, own in zip(ids, roles, strict=True) if own is role], points[[r is role for r in roles]])
-                for role in (Role.VANILLA, Role.IDK)
-            )
-            pairs = conflicting_pairs(kept, vanilla, refused, idk, _PAIRS)
-            text_of = {q.id: q.question for q in iter_records(work.pool, Question, only=list(role_of))}
-            figures: dict[str, Any] = {
-                "crss": [asdict(point) for point in crss(vanilla, idk)],
-                "pairs": [asdict(pair) for pair in pairs],
-            }
-            if flows:
-                changes = read_records(flows, KnowledgeFlow)
-                by_role = dynamic_by_role(decisions, changes)
-                figures["unknown"] = asdict(dynamic(changes, work.recipe.construction.threshold))
-                figures["dynamic"] = {role.value: asdict(moved) for role, moved in by_role.items()}
-                figures["flow_by_correctness"] = [asdict(band) for band in by_band(changes, _BANDS)]
-            write_json(outputs[0], figures)
-            with atomic(outputs[1]) as file:
-                lines = [f"{p.similarity:.4f}  idk: {text_of[p.idk]}  |  vanilla: {text_of[p.vanilla]}" for p in pairs]
-                file.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
-            (at,) = crss(vanilla, idk, [SIMILAR])
-            with atomic(outputs[2]) as file:
-                conflict_map(file, name, project(points, work.recipe.seed), roles, at)
-            if at.share is not None:
-                work.book.say(
-                    f"{name}: {at.share:.0%} of its idk questions are near a vanilla one (CRSS, cosine > {SIMILAR})"
-                )
+            taken = {decision.id for decision in decisions if decision.role is not Role.DROPPED}
+            text_of = {q.id: q.question for q in iter_records(work.pool, Question, only=taken)}
+            changes = read_records(flows, KnowledgeFlow) if flows else None
+            ids, points = read_features(found, "train", taken)
+            threshold, seed = work.recipe.construction.threshold, work.recipe.seed
+            work.book.say(write_conflicts(place, name, decisions, text_of, ids, points, changes, threshold, seed))
     return outputs[0]
+
+
+def write_conflicts(
+    folder: Path,
+    name: str,
+    decisions: Sequence[Decision],
+    text_of: Mapping[str, str],
+    ids: Sequence[str],
+    points: Features,
+    flows: Sequence[KnowledgeFlow] | None,
+    threshold: float,
+    seed: int,
+) -> str:
+    """Write conflicts.json, conflicts.txt and conflicts.png of a choice to `folder`; the essence in a sentence.
+
+    `points` (questions, hidden) are the features of the questions taken, of which `ids`, sorted, are the ids and
+    `text_of` has the texts. Without `flows` nothing is said about dynamic conflict.
+    """
+    role_of = {decision.id: decision.role for decision in decisions}
+    roles = [role_of[id] for id in ids]
+    (kept, vanilla), (refused, idk) = (
+        ([id for id, own in zip(ids, roles, strict=True) if own is role], points[[own is role for own in roles]])
+        for role in (Role.VANILLA, Role.IDK)
+    )
+    pairs = conflicting_pairs(kept, vanilla, refused, idk, _PAIRS)
+    figures: dict[str, Any] = {
+        "crss": [asdict(point) for point in crss(vanilla, idk)],
+        "pairs": [asdict(pair) for pair in pairs],
+    }
+    (at,) = crss(vanilla, idk, [SIMILAR])
+    rate = "n/a" if at.share is None else f"{at.share:.1%}"
+    sentence = f"{name}: CRSS({SIMILAR}) {rate}"
+    if flows is not None:
+        by_role = dynamic_by_role(decisions, flows)
+        figures["unknown"] = asdict(dynamic(flows, threshold))
+        figures["dynamic"] = {role.value: asdict(moved) for role, moved in by_role.items()}
+        figures["flow_by_correctness"] = [asdict(band) for band in by_band(flows, _BANDS)]
+        moved = by_role[Role.IDK]
+        sentence += (
+            f"; of its idk questions {moved.rising} rise in rehearsal, {moved.staying} stay, {moved.falling} fall"
+        )
+    write_json(folder / "conflicts.json", figures)
+    with atomic(folder / "conflicts.txt") as file:
+        lines = [f"{p.similarity:.4f}  idk: {text_of[p.idk]}  |  vanilla: {text_of[p.vanilla]}" for p in pairs]
+        file.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
+    with atomic(folder / "conflicts.png") as file:
+        conflict_map(file, name, project(points, seed), roles, at)
+    return sentence
 
 
 def over_refusal(work: Work, place: Path, verdicts: Mapping[str, Path], found: Path) -> Path:
@@ -154,7 +178,7 @@ def _over_refusal(work: Work, states: Sequence[KnowledgeState], judged: Sequence
     }
 
 
-def read_features(path: Path, which: str, ids: Mapping[str, Any] | set[str]) -> tuple[list[str], Features]:
+def read_features(path: Path, which: str, ids: Collection[str]) -> tuple[list[str], Features]:
     """Ids, sorted, and features (ids, hidden) of those of the set `which` that are among `ids`."""
     table = pq.read_table(path)
     rows = [

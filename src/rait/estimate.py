@@ -36,7 +36,7 @@ from rait.recipe import Recipe, Tuning
 from rait.records import Question
 from rait.seeding import ticket
 from rait.sets import load_set, question_sets, split_shots
-from rait.steps import CANDIDATES
+from rait.stages import CANDIDATES
 from rait.tables import batched
 
 if TYPE_CHECKING:

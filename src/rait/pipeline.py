@@ -54,10 +54,10 @@ def run(recipe: Recipe, folder: str | Path, say: Say = say) -> Results:
         work, initial, evidence = _prepare(recipe, book, strategies)
         baseline = _baselines(work)
         made = _constructed(work, strategies, initial, evidence)
-        found = _conflicts(work, strategies, evidence)
+        points = _conflicts(work, strategies, evidence)
         tuned = _tuned(work, strategies, made)
         for name, own in tuned.items():
-            diagnosis.over_refusal(work, folder / name, own, found)
+            diagnosis.over_refusal(work, folder / name, own, points)
         verdicts = baseline | tuned
         results = {
             name: steps.score(work, folder / name, own, baseline["init_basic"]) for name, own in verdicts.items()
@@ -95,8 +95,11 @@ def compare(recipe: Recipe, folder: str | Path, seeds: Sequence[int], against: s
             own = recipe if seed == recipe.seed else seeded
             below = "" if seed == recipe.seed else f"seed-{seed}"
             made = _constructed(work.of(own), strategies, initial, evidence, below)
+            points = _conflicts(work, strategies, evidence) if not below else None
             for name, tuned in _tuned(work.of(own), strategies, made).items():
                 verdicts.setdefault(name, {})[seed] = tuned
+                if points:
+                    diagnosis.over_refusal(work, folder / name, tuned, points)
         found = {test: _compared(work, verdicts, test, against) for test in work.tests}
         table = rows(found)
         write_tables(folder, table)

@@ -10,7 +10,15 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rait.construction import Reader, Wording, as_it_is, examples, find_strategy
+from rait.construction import (
+    Reader,
+    Wording,
+    as_it_is,
+    drawn,
+    examples,
+    find_strategy,
+    split_by_correctness,
+)
 from rait.evaluation.answering import answer
 from rait.knowledge.estimators import with_certainty
 from rait.knowledge.query import query
@@ -20,11 +28,14 @@ from rait.models.loading import LoadedModel, fingerprint, load, load_tokenizer, 
 from rait.progress import progress
 from rait.prompting import Renderer, Shots, choices_of
 from rait.recipe import Construction, Probe, Prompt, Recipe, Tuning
-from rait.records import Decision, Example, KnowledgeState, Question, Role, Verdict
+from rait.records import Decision, Example, Influence, KnowledgeState, Question, Role, Verdict
 from rait.tables import atomic, batched, iter_records, write_json, write_records
 
 if TYPE_CHECKING:
     from rait.tuning.sft import TuningResult
+
+CANDIDATES = 4
+"""Unknown questions whose influence is measured, for each that is taken."""
 
 
 @dataclass(slots=True)
@@ -172,11 +183,27 @@ def tuning_examples(
     return examples(strategy, states, decisions, render, wording, render.completion)
 
 
-def refusal_examples(tokenizer: Any, states: Iterable[KnowledgeState], prompt: Prompt) -> list[Example]:
-    """What refusing each question would teach, in the tuning prompt."""
-    render = Renderer(tokenizer, prompt, may_refuse=True)
-    refusal = render.completion(prompt.refusal)
-    return [Example(id=state.id, prompt=render(state), completion=refusal, role=Role.IDK) for state in states]
+def measured_influences(rehearsed: LoadedModel, initial: Path, recipe: Recipe) -> list[Influence]:
+    """What refusing unknown questions would do to others, at the rehearsed model (GRAIT, arXiv 2502.05911).
+
+    A gradient costs as much as a training step of one example. So it is measured of `CANDIDATES` unknown questions for
+    each that is to be taken, drawn at random, against these and as many known ones.
+    """
+    from rait.tuning.influence import influences
+
+    settings = seeded(recipe)
+    known, unknown, _ = split_by_correctness(list(bare_states(initial)), settings)
+    render = Renderer(rehearsed.tokenizer, recipe.prompt, may_refuse=True)
+    refusal = render.completion(recipe.prompt.refusal)
+    kept, idk = (
+        [
+            Example(id=state.id, prompt=render(state), completion=refusal, role=Role.IDK)
+            for state in drawn(part, role, settings).states[: CANDIDATES * max(1, settings.idk)]
+        ]
+        for part, role in ((known, Role.VANILLA), (unknown, Role.IDK))
+    )
+    with progress("influence", 2 * len(idk) + len(kept), "question") as advance:
+        return influences(rehearsed, idk, kept, advance=advance)
 
 
 def fine_tune_into(

@@ -16,15 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rait.construction import Strategy, as_it_is, construct, drawn, split_by_correctness, summarise
+from rait.construction import Strategy, as_it_is, construct, summarise
 from rait.evaluation.metrics import evaluate, to_json
 from rait.knowledge.flow import flows
 from rait.manifest import Book, fingerprint_of, fingerprint_of_all
-from rait.progress import progress
 from rait.prompting import Shots, uses_chat
 from rait.questions.mmlu import groups_of
 from rait.recipe import Prompt, Recipe
-from rait.records import Decision, Example, Influence, KnowledgeFlow, KnowledgeState, Question, Role, Verdict
+from rait.records import Decision, Example, Influence, KnowledgeFlow, KnowledgeState, Question, Verdict
 from rait.sets import all_of, plain, plain_shots, question_sets
 from rait.shown import shown_prompts
 from rait.stages import (
@@ -33,15 +32,13 @@ from rait.stages import (
     bare_states,
     construction_states,
     fine_tune_into,
+    measured_influences,
     probe_in_shards,
-    refusal_examples,
     rehearsal_examples,
     seeded,
     tuning_examples,
 )
 from rait.tables import atomic, count_rows, iter_records, read_records, write_json, write_records
-
-CANDIDATES = 4  # unknown questions whose influence is measured, for each that is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +165,7 @@ def flow(work: Work, initial: Path, rehearsed: Path) -> Path:
 
 
 def influence(work: Work, initial: Path, rehearsal: Path) -> Path:
-    """What refusing unknown questions would do to others, at the rehearsed model (GRAIT).
-
-    Measured of four unknown questions for each that is taken, drawn at random, against these and as many known ones: a
-    gradient costs as much as a training step of one example.
-    """
+    """What refusing unknown questions would do to others, at the rehearsed model (GRAIT)."""
     recipe, book, out = work.recipe, work.book, work.folder / "knowledge/influence.parquet"
     settings = seeded(recipe)
     key = {
@@ -183,17 +176,7 @@ def influence(work: Work, initial: Path, rehearsal: Path) -> Path:
     }
     with book.step("knowledge/influence", key, [out]) as todo:
         if todo:
-            from rait.tuning.influence import influences
-
-            known, unknown, _ = split_by_correctness(list(bare_states(initial)), settings)
-            size = CANDIDATES * max(1, settings.idk)
-            kept, idk = (
-                refusal_examples(work.models.tokenizer(), drawn(part, role, settings).states[:size], recipe.prompt)
-                for part, role in ((known, Role.VANILLA), (unknown, Role.IDK))
-            )
-            with progress("influence", 2 * len(idk) + len(kept), "question") as advance:
-                found = influences(work.models.load(rehearsal), idk, kept, advance=advance)
-            write_records(out, found, Influence)
+            write_records(out, measured_influences(work.models.load(rehearsal), initial, recipe), Influence)
     return out
 
 

@@ -96,6 +96,80 @@ def test_the_stages_one_by_one(call, world, tmp_path):
     assert max(map(len, out.splitlines())) <= 80
 
 
+@pytest.fixture(scope="module")
+def probed(world, tmp_path_factory):
+    """A folder with the states of the tiny model, as another process would leave them, and an adapter."""
+    folder = tmp_path_factory.mktemp("probed")
+    command = [sys.executable, "-m", "rait.cli"]
+    model = ["--model", world / "model"]
+    probe = [*command, "probe", *model, "--questions", world / "train.jsonl", "--out", folder / "s0.parquet", *SETTINGS]
+    subprocess.run(list(map(str, probe)), check=True)
+    rehearsal = ["rehearsal.rule=top", "rehearsal.size=24", "rehearsal.tuning.epochs=1"]
+    rehearse = [*command, "rehearse", *model, "--states", folder / "s0.parquet", "--out", folder / "r", *SETTINGS]
+    subprocess.run([*map(str, rehearse), *rehearsal], check=True)
+    return folder
+
+
+def test_look_before_you_train(call, world, probed, tmp_path):
+    states = ["--initial", probed / "s0.parquet"]
+    code, out, err = call("construct", "--dry-run", *states, "--vanilla", 20, "--idk", 5, *SETTINGS, "--json")
+    assert code == 0, err
+    found = {entry["strategy"]: entry for entry in json.loads(out)["strategies"]}
+    assert found["cor_rait"]["vanilla"]["taken"] == 20 and found["cor_rait"]["idk"]["taken"] == 5
+    assert "rehearsed" in found["craft"]["obstacle"] and found["craft"]["idk"] is None
+    code, out, _ = call("construct", "--dry-run", *states, "--vanilla", 20, "--idk", 5, *SETTINGS)
+    assert code == 0 and max(map(len, out.splitlines())) <= 80
+    assert call("construct", *states, "--strategy", "cor_rait")[0] == 2  # neither sizes nor a file
+
+    take = ["--strategy", "corcer_rait", "--vanilla", 20, "--idk", 5, *SETTINGS]
+    code, _, err = call(
+        "construct", *states, *take, "--out", tmp_path / "e.jsonl", "--decisions", tmp_path / "corcer.parquet"
+    )
+    assert code == 0, err
+    code, out, err = call(
+        *("conflicts", "--model", world / "model", *states, "--decisions", tmp_path / "corcer.parquet"),
+        *("--rehearsed", probed / "s0.parquet", "--out", tmp_path / "c", *SETTINGS),
+    )
+    assert code == 0, err
+    assert "of its idk questions 0 rise in rehearsal, 5 stay, 0 fall" in out
+    assert {path.name for path in (tmp_path / "c").iterdir()} == {
+        f"conflicts.{form}" for form in ("json", "txt", "png")
+    }
+
+
+def test_influence_of_files_serves_grait(call, world, probed, tmp_path):
+    states = ["--initial", probed / "s0.parquet"]
+    code, _, err = call(
+        *("influence", "--model", world / "model", "--adapter", probed / "r/adapter", *states),
+        *("--out", tmp_path / "i.parquet", *SETTINGS),
+    )
+    assert code == 0, err
+    take = ["--strategy", "grait", "--vanilla", 20, "--idk", 5, "--out", tmp_path / "e.jsonl", *SETTINGS]
+    code, _, err = call("construct", *states, *take)
+    assert code == 1 and "grait needs the influence" in err
+    code, _, err = call("construct", *states, "--influence", tmp_path / "i.parquet", *take)
+    assert code == 0, err
+    weights = [example.weight for example in read_records(tmp_path / "e.jsonl", Example) if example.role == "idk"]
+    assert len(weights) == 5 and sum(weights) == pytest.approx(2.5)
+
+
+def test_certainty_ranks_what_the_states_allow(call, probed):
+    code, out, err = call("certainty", probed / "s0.parquet", "--json")
+    assert code == 0, err
+    found = {row["name"]: row for row in json.loads(out)["estimates"]}
+    assert {"cosine", "exact_entropy", "kurtosis", "sequence_log_probability"} <= found.keys()
+    assert found["exact_entropy"]["auroc"]["value"] > 0.7  # it knows two thirds and guesses the rest
+    assert found["semantic_entropy"]["auroc"]["value"] is None
+
+
+def test_every_strategy_is_listed_with_what_it_is(call):
+    code, out, _ = call("strategies", "--json")
+    listed = {entry["name"]: entry for entry in json.loads(out)}
+    assert code == 0
+    assert listed["craft"]["needs"] == ["flows"] and listed["grait"]["needs"] == ["influences"]
+    assert all(entry["description"] for entry in listed.values())
+
+
 def test_construct_needs_five_columns_and_nothing_of_ours(call, tmp_path):
     rows = [
         {"id": f"q{n}", "question": f"Q{n}?", "answers": ["a"], "correctness": n / 10, "certainty": n / 10, "more": 1}

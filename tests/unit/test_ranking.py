@@ -230,10 +230,10 @@ def call(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     words = {"Rome": 0, "Roma": 0, "Lyon": 1, "Oslo": 2}
     monkeypatch.setattr(
-        "rait.certainty_table.load_embedder", lambda name: lambda texts: np.eye(3)[[words[text] for text in texts]]
+        "rait.ranked.load_embedder", lambda name: lambda texts: np.eye(3)[[words[text] for text in texts]]
     )
     monkeypatch.setattr(
-        "rait.certainty_table.load_entailment",
+        "rait.ranked.load_entailment",
         lambda name: (
             lambda pairs: [
                 "entailment" if len({words[t.split()[-1]] for t in pair}) == 1 else "neutral" for pair in pairs
@@ -306,7 +306,7 @@ def test_the_table_says_what_was_left_out_and_why(call, tmp_path, suffix):
 
 
 def test_options_need_no_model(call, tmp_path, monkeypatch):
-    monkeypatch.delattr("rait.certainty_table.load_embedder")
+    monkeypatch.delattr("rait.ranked.load_embedder")
     states = [
         state(str(n), p, options=("x", "y"), target=0, probabilities=(p, 1 - p))
         for n, p in enumerate((0.9, 0.8, 0.3, 0.6))

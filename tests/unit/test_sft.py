@@ -120,9 +120,10 @@ def plain_loss(loaded, examples):
 @pytest.mark.parametrize("block", [1, 1 << 30])
 def test_weights_multiply_the_loss_of_their_examples(source, tmp_path, monkeypatch, block):
     """One step of a full tuning against a plain padded loop: its loss, and its gradient by the clipped AdamW step."""
+    from rait.tuning import loss as losses
     from rait.tuning import sft
 
-    monkeypatch.setattr(sft, "_LOGIT_BYTES", block)
+    monkeypatch.setattr(losses, "_LOGIT_BYTES", block)
     some = weighted(EXAMPLES[:4], WEIGHTS)
     reference = load(source)
     loss = plain_loss(reference, some)

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the top down. A unit is a module or folder directly in the package; it may import from its own layer and below.
 LAYERS = [
     {"cli"},
-    {"pipeline", "commands", "summary", "reporting", "estimate", "certainty_table", "diagnosis", "steps"},
+    {"pipeline", "commands", "summary", "reporting", "estimate", "ranked", "diagnosis", "steps"},
     {"stages", "shown", "sets"},
     {"knowledge", "construction", "tuning", "evaluation"},
     {"questions", "models", "prompting", "chat", "judging", "choosing", "progress", "tables", "manifest"},

@@ -5,7 +5,7 @@ import torch
 
 from rait.models import tree
 from rait.models.tree import Head, encode, read, tree_attention
-from rait.tuning.sft import answer_loss
+from rait.tuning.loss import answer_loss
 from tiny import random_model, word_tokenizer
 
 TEXTS = [[1, 5, 6, 7, 8], [1, 5, 6, 9], [1, 5, 6, 7, 8, 9, 10, 11, 12, 6, 7], [1, 4], [1, 5, 6, 9]]
@@ -44,9 +44,9 @@ def test_head_gives_the_models_own_logits(model):
 @pytest.mark.parametrize("block", [1, 1 << 30])
 def test_loss_and_gradient_are_those_of_the_padded_batch(model, block, monkeypatch):
     """The answer loss over shared rows against transformers' own loss over padded rows."""
-    from rait.tuning import sft
+    from rait.tuning import loss as losses
 
-    monkeypatch.setattr(sft, "_LOGIT_BYTES", block)
+    monkeypatch.setattr(losses, "_LOGIT_BYTES", block)
     answers = [2, 1, 4, 1, 2]
     width = max(map(len, TEXTS))
     ids = torch.tensor([text + [0] * (width - len(text)) for text in TEXTS])

@@ -37,8 +37,8 @@ def certainty(
     json: Json = False,
 ) -> None:
     """Rank estimates of certainty by how well they tell right answers from wrong ones: AUROC and AURC."""
-    from rait.certainty_table import print_ranking, rank_file
     from rait.progress import say
+    from rait.ranked import print_ranking, rank_file
 
     found = rank_file(states, settings_of(overrides), entailment, say)
     if json:

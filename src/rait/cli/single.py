@@ -86,6 +86,23 @@ def flow(
 
 
 @app.command()
+def influence(
+    model: ModelOption,
+    adapter: Annotated[Path, typer.Option("--adapter", help="of the rehearsed model, from rait rehearse")],
+    initial: Annotated[Path, typer.Option("--initial", help="states of the initial model")],
+    out: Annotated[Path, typer.Option("--out", help="influences to write (.jsonl or .parquet)")],
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Measure what refusing a question would do to the answers to others; the strategy grait needs it."""
+    from rait.commands import influence_to_file
+    from rait.progress import say
+
+    made = influence_to_file(settings_of(overrides, model=model), adapter, initial, out, say)
+    done(json, {"influences": str(out), "questions": len(made)}, f"{len(made)} questions; written to {out}")
+
+
+@app.command()
 def construct(
     initial: Annotated[Path, typer.Option("--initial", help="states of the initial model")],
     strategy: Annotated[str | None, typer.Option("--strategy", help="one of `rait strategies`")] = None,
@@ -136,6 +153,24 @@ def construct(
 
 
 @app.command()
+def conflicts(
+    model: ModelOption,
+    initial: Annotated[Path, typer.Option("--initial", help="states of the initial model")],
+    decisions: Annotated[Path, typer.Option("--decisions", help="decisions, from rait construct --decisions")],
+    out: Annotated[Path, typer.Option("--out", help="folder for conflicts.json, .txt and .png")],
+    overrides: Overrides = None,
+    rehearsed: Annotated[Path | None, typer.Option("--rehearsed", help="states of the rehearsed model")] = None,
+    json: Json = False,
+) -> None:
+    """Look for conflicts in a choice before tuning on it: like questions with unlike labels, knowledge that rises."""
+    from rait.commands import conflicts_to_folder
+    from rait.progress import say
+
+    found = conflicts_to_folder(settings_of(overrides, model=model), initial, rehearsed, decisions, out, say)
+    done(json, {"conflicts": str(out / "conflicts.json")}, f"{found}; pairs and map in {out}")
+
+
+@app.command()
 def tune(
     model: ModelOption,
     examples: Annotated[Path, typer.Option("--examples", help="examples, from rait construct")],
@@ -168,6 +203,9 @@ def evaluate(
     shots_from: Annotated[
         str | None, typer.Option("--shots-from", help="draw worked examples from these questions (untuned base models)")
     ] = None,
+    strategy: Annotated[
+        str | None, typer.Option("--strategy", help="what it was tuned by, if that teaches words around an answer")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Ask a model test questions greedily and judge every answer: correct, wrong or refused."""
@@ -178,7 +216,7 @@ def evaluate(
     from rait.questions.mmlu import groups_of
 
     recipe = settings_of(overrides, model=model, questions=questions, split=split)
-    found = evaluate_to_file(recipe, out, adapter, shots_from, may_refuse=not basic, say=say)
+    found = evaluate_to_file(recipe, out, adapter, shots_from, may_refuse=not basic, strategy=strategy, say=say)
     metrics = measure(found, groups=groups_of(verdict.category for verdict in found), seed=recipe.seed)
     shares = ", ".join(f"{name} {format_metric(metrics.overall[name])}" for name in ("P_c", "P_w", "P_r"))
     done(json, {"verdicts": str(out), "metrics": to_json(metrics)}, f"{shares}; written to {out}")

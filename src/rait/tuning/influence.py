@@ -30,7 +30,8 @@ from rait.models.loading import LoadedModel
 from rait.models.tree import end_tokens, read, tree_attention
 from rait.progress import Advance
 from rait.records import Example, Influence
-from rait.tuning.sft import IGNORED, _tokenise, answer_loss
+from rait.tuning.loss import answer_loss
+from rait.tuning.sft import IGNORED, _tokenise
 
 BATCH_ROWS = 512  # rows of a forward pass, about; it changes speed and memory, not results
 

@@ -24,8 +24,6 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from torch import Tensor
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -36,9 +34,9 @@ from rait.progress import Advance, progress
 from rait.recipe import Tuning
 from rait.records import Example
 from rait.tables import write_json
+from rait.tuning.loss import answer_loss
 
 IGNORED = -100  # label of a token that is not learned
-_LOGIT_BYTES = 128 << 20  # logits of answer tokens held at once for the backward pass
 _ROOM = 16 << 20  # bytes; a disk with less is full, as far as weights go
 _CHECKS = 8  # prompts on which the tuned model must differ from its base
 
@@ -116,30 +114,6 @@ def fine_tune(
     del trainer  # holds the optimiser's state, and itself in circles
     gc.collect()
     return TuningResult(losses, taken, time.monotonic() - start, change)
-
-
-def answer_loss(network: Any, hidden: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Sum of cross-entropies, in nats, of `labels` (n,) under the vocabulary projection of `hidden` (n, hidden).
-
-    `weights` (n,) multiply the cross-entropies; without them each counts once.
-    """
-    head = Head(network)
-
-    def block_loss(states: Tensor, targets: Tensor, factors: Tensor | None) -> Tensor:
-        if factors is None:
-            return functional.cross_entropy(head(states), targets, reduction="sum")
-        return (functional.cross_entropy(head(states), targets, reduction="none") * factors).sum()
-
-    size = max(1, _LOGIT_BYTES // (4 * head.vocabulary))
-    if len(labels) <= size:
-        return block_loss(hidden, labels, weights)
-    blocks = [
-        checkpoint(
-            block_loss, hidden[part], labels[part], None if weights is None else weights[part], use_reentrant=False
-        )
-        for part in (slice(start, start + size) for start in range(0, len(labels), size))
-    ]
-    return torch.stack(blocks).sum()
 
 
 class _AnswerTrainer(SFTTrainer):
