@@ -97,10 +97,10 @@ def construct_to_file(
     strategy: str,
     initial: Path,
     rehearsed: Path | None,
-    influence: Path | None,
     out: Path,
     decisions: Path | None,
     *,
+    influence: Path | None = None,
     form: str,
     with_model: bool,
 ) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:

@@ -150,7 +150,7 @@ def test_construction_of_files_is_that_of_the_states_in_them(tmp_path):
     recipe = load_settings({"construction": {"vanilla": 12, "idk": 3}})
     files = [tmp_path / name for name in ("s0.parquet", "s1.parquet", "e.jsonl", "d.jsonl")]
 
-    counts, notes = construct_to_file(recipe, "craft", *files[:2], None, *files[2:], form="rait", with_model=False)
+    counts, notes = construct_to_file(recipe, "craft", *files, form="rait", with_model=False)
 
     settings = recipe.construction.model_copy(update={"seed": recipe.seed})
     expected = construct("craft", STATES, flows(STATES, REHEARSED), settings).decisions

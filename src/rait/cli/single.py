@@ -144,7 +144,15 @@ def construct(
     if strategy is None or vanilla is None or idk is None or out is None:
         raise RecipeError("give --strategy, --vanilla, --idk and --out, or look at all strategies with --dry-run")
     summary, notes = construct_to_file(
-        recipe, strategy, initial, rehearsed, influence, out, decisions, form=form, with_model=model is not None
+        recipe,
+        strategy,
+        initial,
+        rehearsed,
+        out,
+        decisions,
+        influence=influence,
+        form=form,
+        with_model=model is not None,
     )
     lines = [f"note: {note}" for note in notes]
     lines += [f"{role}: {sum(kinds.values())}" for role, kinds in summary.items()]
