@@ -140,7 +140,10 @@ def write_conflicts(
 
 def over_refusal(work: Work, place: Path, verdicts: Mapping[str, Path], found: Path) -> Path:
     """Refusals of each test set by what the initial model knew, and what the refused known questions are next to."""
-    out, name = place / "over_refusal.json", place.relative_to(work.folder).as_posix()
+    outputs, name = (
+        [place / f"over_refusal.{form}" for form in ("json", "txt")],
+        place.relative_to(work.folder).as_posix(),
+    )
     states_of = {test: work.folder / f"knowledge/tests/{test}.parquet" for test in verdicts}
     digest = work.book.digest
     key = {
@@ -150,11 +153,13 @@ def over_refusal(work: Work, place: Path, verdicts: Mapping[str, Path], found: P
         "features": digest(found),
         "threshold": work.recipe.construction.threshold,
     }
-    with work.book.step(f"{name}/over_refusal", key, [out]) as todo:
+    with work.book.step(f"{name}/over_refusal", key, outputs) as todo:
         if todo:
             decisions = iter_records(place / "decisions.parquet", Decision)
             idk_ids, idk = read_features(found, "train", {d.id for d in decisions if d.role is Role.IDK})
-            figures = {}
+            taught = {q.id: q.question for q in iter_records(work.pool, Question, only=idk_ids)}
+            figures: dict[str, Any] = {}
+            lines: list[str] = []
             for test, path in verdicts.items():
                 states, judged = list(bare_states(states_of[test])), read_records(path, Verdict)
                 figures[test] = _over_refusal(work, states, judged)
@@ -162,8 +167,14 @@ def over_refusal(work: Work, place: Path, verdicts: Mapping[str, Path], found: P
                 refused = known & {verdict.id for verdict in judged if verdict.outcome is Outcome.REFUSED}
                 near = why_refused(*read_features(found, test, refused), idk_ids, idk, _NEIGHBOURS)
                 figures[test]["why"] = {id: [asdict(each) for each in neighbours] for id, neighbours in near.items()}
-            write_json(out, figures)
-    return out
+                lines.append(f"{test}: {len(refused)} of {len(known)} known questions are refused")
+                for state in (state for state in states if state.id in refused):
+                    lines.append(f"{state.question}  (correctness {state.correctness:g})")
+                    lines += [f"    {each.cosine:.3f}  {taught[each.id]}" for each in near[state.id]]
+            write_json(outputs[0], figures)
+            with atomic(outputs[1]) as file:
+                file.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
+    return outputs[0]
 
 
 def _over_refusal(work: Work, states: Sequence[KnowledgeState], judged: Sequence[Verdict]) -> dict[str, Any]:

@@ -8,7 +8,7 @@
           rehearsal/{examples.jsonl,losses.json,adapter/}
           init_basic/  init_refuse/  {SET.verdicts.parquet,metrics.json}
           STRATEGY/{decisions.parquet,examples.jsonl,conflicts.{json,txt,png},
-                    losses.json,adapter/,SET.verdicts.parquet,metrics.json,over_refusal.json}
+                    losses.json,adapter/,SET.verdicts.parquet,metrics.json,over_refusal.{json,txt}}
           STRATEGY/seed-N/{decisions.parquet,examples.jsonl,losses.json,adapter/,SET.verdicts.parquet}
           comparison.{parquet,csv,md,tex}
 

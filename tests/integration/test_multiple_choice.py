@@ -3,11 +3,12 @@
 import json
 import math
 import random
+import shutil
 from pathlib import Path
 
 import pytest
 
-from rait.errors import InputError
+from rait.errors import InputError, RecipeError
 from rait.pipeline import run
 from rait.recipe import load_recipe
 from rait.records import Decision, Example, KnowledgeState, Outcome, Question, Role, Verdict
@@ -119,3 +120,27 @@ def test_a_pool_of_both_kinds_is_refused(recipe_file, choices, world, tmp_path):
     recipe = load_recipe(recipe_file, [*choices, *OPEN, f"questions.source={mixed}", "prompt.shots=0"])
     with pytest.raises(InputError, match=r"30 multiple-choice questions .* and 30 open-ended ones"):
         run(recipe, tmp_path / "run")
+
+
+def test_methods_of_others_take_options(finished, recipe_file, choices, tmp_path):
+    """What they teach of a question without samples: the right option for a right sample, probabilities for shares."""
+    names = ["r_tuning", "r_tuning_u", "absolute", "confidence_verb", "multisample", "grait"]
+    words = [*choices, *OPEN, f"strategies={names}", "tuning.epochs=1"]
+    with pytest.raises(RecipeError, match="r_tuning, r_tuning_u, confidence_verb teach more words than an answer"):
+        run(load_recipe(recipe_file, words), tmp_path / "run")
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    results = run(load_recipe(recipe_file, [*words, "evaluation.choice=generate"]), folder)
+    assert set(names) <= results.keys()
+    states = {state.id: state for state in read_records(folder / "knowledge/initial.parquet", KnowledgeState)}
+    weights: dict[str, float] = {}
+    for example in read_records(folder / "multisample/examples.jsonl", Example):
+        right = example.role is Role.VANILLA
+        mu = states[example.id].correctness
+        assert example.weight == pytest.approx(mu if right else 1 - mu)
+        assert example.completion == (f" {states[example.id].answers[0]}" if right else " unknown")
+        weights[example.id] = weights.get(example.id, 0) + example.weight
+    assert list(weights.values()) == pytest.approx([1] * len(weights))
+    for example in read_records(folder / "r_tuning_u/examples.jsonl", Example):
+        state = states[example.id]
+        likeliest = state.options[state.probabilities.index(max(state.probabilities))]
+        assert example.completion.startswith(f" {likeliest}. Are you sure")

@@ -94,7 +94,9 @@ def test_the_folder_holds_what_is_promised_and_nothing_else(finished):
         expected |= {f"{method}/metrics.json", f"{method}/id.verdicts.parquet", f"{method}/ood.verdicts.parquet"}
     for method in ("cor_rait", "craft"):
         expected |= {f"{method}/{name}" for name in ("decisions.parquet", "examples.jsonl", "losses.json")}
-        expected |= {f"{method}/conflicts.{form}" for form in ("json", "txt", "png")} | {f"{method}/over_refusal.json"}
+        expected |= {f"{method}/conflicts.{form}" for form in ("json", "txt", "png")} | {
+            f"{method}/over_refusal.{form}" for form in ("json", "txt")
+        }
     assert found == expected
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["status"] == "complete"
@@ -212,4 +214,7 @@ def test_conflicts_and_over_refusal_follow_from_the_run(finished):
     assert found["over_refusal"] == pytest.approx(len(refused) / len(known))
     assert found["why"].keys() == refused
     assert all(neighbour["id"] in idk for near in found["why"].values() for neighbour in near)
+    listed = (folder / "craft/over_refusal.txt").read_text()
+    assert f"id: {len(refused)} of {len(known)} known questions are refused" in listed
+    assert all(states[id].question in listed for id in refused)
     assert sum(sum(cell["outcomes"].values()) for cell in found["bands"]) == len(verdicts)
