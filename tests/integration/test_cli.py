@@ -278,7 +278,14 @@ def test_nothing_heavy_is_imported_for_help():
     assert out.strip() == "[]"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
+)
 def test_killed_it_goes_on(recipe_file, tmp_path, number, code):
     """A process of its own, stopped in the middle; the same command then ends the run."""
     folder = tmp_path / "run"
