@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from rait.construction import all_strategies, as_it_is, construct, find_strategy, summarise
+from rait.columns import schema
+from rait.construction import Reader, all_strategies, as_it_is, construct, find_strategy, summarise
 from rait.construction.preview import Preview, preview
 from rait.diagnosis import write_conflicts
 from rait.errors import InputError, RecipeError, some
@@ -27,6 +28,7 @@ from rait.stages import (
     Models,
     answer_all,
     bare_states,
+    check_words,
     construction_states,
     fine_tune_into,
     measured_influences,
@@ -64,6 +66,7 @@ def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> 
         "prompt": recipe.prompt.model_dump(),
         "probe": recipe.probe.model_dump(),
         "seed": recipe.seed,
+        "stored": str(schema(KnowledgeState)),
     }
     shards = out.with_name(f".{out.name}.{fingerprint_of(key)[:12]}.shards")
     states = probe_in_shards(
@@ -188,7 +191,11 @@ def evaluate_to_file(
     Worked examples stand before each question if `shots_from` names a question set to draw them from. `strategy` names
     the one whose words the model was taught to put around its answers.
     """
-    read = find_strategy(strategy).read if strategy else as_it_is
+    read: Reader = as_it_is
+    if strategy:
+        taught = find_strategy(strategy)
+        check_words([taught], recipe)
+        read = taught.read
     check_target(out)
     questions = load_set(recipe.questions, recipe.seed, say)
     shots: Shots = {}
@@ -208,7 +215,7 @@ def _tune_alone(
 ) -> "TuningResult":
     key = {
         "model": models.key(None),
-        "examples": [[example.prompt, example.completion] for example in made],
+        "examples": [[example.prompt, example.completion, example.weight] for example in made],
         "tuning": tuning.model_dump(),
         "seed": recipe.seed,
     }

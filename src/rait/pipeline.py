@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rait import diagnosis, steps
-from rait.construction import Strategy, as_it_is, find_strategy
+from rait.construction import Strategy, find_strategy
 from rait.errors import RecipeError
 from rait.evaluation.comparison import Comparison, Runs
 from rait.evaluation.comparison import compare as compare_verdicts
@@ -31,7 +31,7 @@ from rait.records import Verdict
 from rait.reporting.tables import Row, rows, write_tables
 from rait.sets import question_sets
 from rait.shown import shown_prompts
-from rait.stages import Models
+from rait.stages import Models, check_words
 from rait.steps import Work
 from rait.tables import read_records
 
@@ -53,12 +53,7 @@ def run(recipe: Recipe, folder: str | Path, say: Say = say) -> Results:
         book.begin(recipe)
         work, initial, evidence = _prepare(recipe, book, strategies)
         baseline = _baselines(work)
-        made = _constructed(work, strategies, initial, evidence)
-        points = _conflicts(work, strategies, evidence)
-        tuned = _tuned(work, strategies, made)
-        for name, own in tuned.items():
-            diagnosis.over_refusal(work, folder / name, own, points)
-        verdicts = baseline | tuned
+        verdicts = baseline | _tuned(work, strategies, initial, evidence)
         results = {
             name: steps.score(work, folder / name, own, baseline["init_basic"]) for name, own in verdicts.items()
         }
@@ -94,12 +89,8 @@ def compare(recipe: Recipe, folder: str | Path, seeds: Sequence[int], against: s
             )
             own = recipe if seed == recipe.seed else seeded
             below = "" if seed == recipe.seed else f"seed-{seed}"
-            made = _constructed(work.of(own), strategies, initial, evidence, below)
-            points = _conflicts(work, strategies, evidence) if not below else None
-            for name, tuned in _tuned(work.of(own), strategies, made).items():
+            for name, tuned in _tuned(work.of(own), strategies, initial, evidence, below).items():
                 verdicts.setdefault(name, {})[seed] = tuned
-                if points:
-                    diagnosis.over_refusal(work, folder / name, tuned, points)
         found = {test: _compared(work, verdicts, test, against) for test in work.tests}
         table = rows(found)
         write_tables(folder, table)
@@ -130,13 +121,7 @@ def prompts_of(recipe: Recipe, say: Say = say) -> str:
 def _strategies(recipe: Recipe) -> list[Strategy]:
     """The strategies of a recipe; an unknown name, or one that its prompts cannot serve, fails before any work."""
     strategies = [find_strategy(name) for name in recipe.strategies]
-    worded = [strategy.name for strategy in strategies if strategy.read is not as_it_is]
-    by_score = recipe.evaluation.choice == "score" or recipe.prompt.choice == "text"
-    if worded and by_score and recipe.evaluation.choice != "generate":
-        raise RecipeError(
-            f"{', '.join(worded)} teach more words than an answer, so options cannot be compared as answers; set "
-            "evaluation.choice=generate and prompt.choice=letter, or leave these strategies out"
-        )
+    check_words(strategies, recipe)
     return strategies
 
 
@@ -168,14 +153,27 @@ def _baselines(work: Work) -> dict[str, dict[str, Path]]:
     }
 
 
-def _constructed(
+def _tuned(
     work: Work, strategies: Sequence[Strategy], initial: Path, evidence: Mapping[str, Path], below: str = ""
-) -> dict[str, Path]:
-    """The examples of every strategy, in its folder or in the one named `below` in it."""
-    return {
+) -> dict[str, dict[str, Path]]:
+    """The verdicts of every tuned model, in the strategies' folders or in those named `below` in them.
+
+    The strategies' own folders get a diagnosis, too: conflicts before anything is tuned, and over-refusal afterwards.
+    """
+    made = {
         strategy.name: steps.construction(work, strategy, work.folder / strategy.name / below, initial, evidence)
         for strategy in strategies
     }
+    points = _conflicts(work, strategies, evidence) if not below else None
+    verdicts = {}
+    for strategy in strategies:
+        place = made[strategy.name].parent
+        adapter = steps.tune(work, place, made[strategy.name])
+        own = steps.evaluation(work, place, strategy=strategy, may_refuse=True, adapter=adapter)
+        if points:
+            diagnosis.over_refusal(work, place, own, points)
+        verdicts[strategy.name] = own
+    return verdicts
 
 
 def _conflicts(work: Work, strategies: Sequence[Strategy], evidence: Mapping[str, Path]) -> Path:
@@ -184,13 +182,3 @@ def _conflicts(work: Work, strategies: Sequence[Strategy], evidence: Mapping[str
     for strategy in strategies:
         diagnosis.conflicts(work, strategy.name, found, evidence.get("flows"))
     return found
-
-
-def _tuned(work: Work, strategies: Sequence[Strategy], made: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
-    """The verdicts of the models that are tuned on each strategy's examples."""
-    verdicts = {}
-    for strategy in strategies:
-        place = made[strategy.name].parent
-        adapter = steps.tune(work, place, made[strategy.name])
-        verdicts[strategy.name] = steps.evaluation(work, place, strategy=strategy, may_refuse=True, adapter=adapter)
-    return verdicts

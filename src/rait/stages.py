@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rait.construction import (
     Reader,
+    Strategy,
     Wording,
     as_it_is,
     drawn,
@@ -19,7 +20,8 @@ from rait.construction import (
     find_strategy,
     split_by_correctness,
 )
-from rait.evaluation.answering import answer
+from rait.errors import RecipeError
+from rait.evaluation.answering import answer, scores_options
 from rait.knowledge.estimators import with_certainty
 from rait.knowledge.query import query
 from rait.knowledge.rehearsal import select, target
@@ -81,6 +83,16 @@ def seeded(recipe: Recipe) -> Construction:
     """The recipe's construction, drawing by the recipe's seed where it has none of its own."""
     settings = recipe.construction
     return settings if settings.seed is not None else settings.model_copy(update={"seed": recipe.seed})
+
+
+def check_words(strategies: Sequence[Strategy], recipe: Recipe) -> None:
+    """Raise `RecipeError` where strategies teach words around an answer, and options would be compared as answers."""
+    worded = [strategy.name for strategy in strategies if strategy.read is not as_it_is]
+    if worded and scores_options(recipe.evaluation, recipe.prompt):
+        raise RecipeError(
+            f"{', '.join(worded)} teach more words than an answer, so options cannot be compared as answers; set "
+            "evaluation.choice=generate, or leave these strategies out"
+        )
 
 
 def probe_in_shards(

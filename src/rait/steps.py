@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rait.columns import schema
 from rait.construction import Strategy, as_it_is, construct, summarise
 from rait.evaluation.metrics import evaluate, to_json
 from rait.knowledge.flow import flows
@@ -113,6 +114,7 @@ def probe(work: Work, name: str, questions: Path, adapter: Path | None) -> Path:
         "prompt": _probe_prompt(recipe.prompt),
         "probe": recipe.probe.model_dump(exclude={"shard"}),
         "seed": recipe.seed,
+        "stored": str(schema(KnowledgeState)),  # states that lack what is stored today are probed again
     }
     with work.book.step(f"knowledge/{name}", key, [out]) as todo:
         if todo:

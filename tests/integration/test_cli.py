@@ -162,6 +162,22 @@ def test_certainty_ranks_what_the_states_allow(call, probed):
     assert found["semantic_entropy"]["auroc"]["value"] is None
 
 
+def test_words_around_an_answer_and_compared_options_do_not_go_together(call, world, tmp_path):
+    evaluate = [
+        "evaluate",
+        "--model",
+        world / "model",
+        "--questions",
+        world / "id.jsonl",
+        "--out",
+        tmp_path / "v.jsonl",
+    ]
+    code, _, err = call(*evaluate, "--strategy", "r_tuning", "prompt.choice=text")
+    assert code == 2 and "r_tuning teach more words than an answer" in err
+    code, _, err = call(*evaluate, "--strategy", "r_tunning")
+    assert code == 2 and "did you mean 'r_tuning'" in err
+
+
 def test_every_strategy_is_listed_with_what_it_is(call):
     code, out, _ = call("strategies", "--json")
     listed = {entry["name"]: entry for entry in json.loads(out)}

@@ -46,8 +46,12 @@ def answer(
 
 def is_scored(question: Question, render: Renderer, settings: Evaluation) -> bool:
     """Whether the options of a question are compared, and the model writes no answer."""
-    score = settings.choice == "score" or (settings.choice == "auto" and render.prompt.choice == "text")
-    return score and bool(question.options)
+    return scores_options(settings, render.prompt) and bool(question.options)
+
+
+def scores_options(settings: Evaluation, prompt: Prompt) -> bool:
+    """Whether options, where a question has any, are compared."""
+    return settings.choice == "score" or (settings.choice == "auto" and prompt.choice == "text")
 
 
 def _greedy(
