@@ -188,7 +188,7 @@ def _flows_by_id(
     chosen: Strategy, states: Sequence[KnowledgeState], flows: Iterable[KnowledgeFlow] | None
 ) -> dict[str, KnowledgeFlow]:
     if flows is None:
-        without = ", ".join(entry.name for entry in all_strategies() if "flows" not in entry.needs)
+        without = ", ".join(entry.name for entry in all_strategies() if not entry.needs & {"flows", "influences"})
         raise InputError(
             f"{chosen.name} needs the knowledge flow; give the rehearsed states too, or choose a strategy that does "
             f"without ({without})"
