@@ -21,6 +21,7 @@ from rait.errors import RecipeError
 from rait.settings import (
     TESTS,
     Construction,
+    Dial,
     Evaluation,
     Model,
     Probe,
@@ -33,6 +34,7 @@ from rait.settings import (
 
 __all__ = [
     "Construction",
+    "Dial",
     "Evaluation",
     "Model",
     "Probe",

@@ -172,8 +172,16 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict(Question):
-    """A question, a model's answer to it, and how that answer was judged by the rule named `rule`."""
+    """A question, a model's answer to it, and how that answer was judged by the rule named `rule`.
+
+    Where it was measured, `refusal_probability` in [0, 1] is how probable the taught refusal is after the prompt (see
+    `rait.models.refusal`), `answer` what the model answers where the refusal is not allowed, the response itself where
+    that is no refusal, and `answer_correct` whether it is right: None where the model refuses even so.
+    """
 
     response: str
     outcome: Outcome
     rule: str
+    refusal_probability: float | None = None
+    answer: str | None = None
+    answer_correct: bool | None = None

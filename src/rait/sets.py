@@ -17,23 +17,30 @@ from rait.records import Question
 
 
 def question_sets(recipe: Recipe, note: Say) -> tuple[dict[str, list[Question]], Shots]:
-    """The questions of each set, "train" for those that are probed, and the worked examples taken out of them.
+    """The questions of each set, and the worked examples taken out of those that are probed.
+
+    The sets are "train", those that are probed, the test sets by name, and "calibration" where the recipe has one.
 
     `note` is told what is left out of a test set, and what is odd about a set. Raises `InputError` where nothing is
     left of one.
     """
     shots, pool = split_shots(load_pool(recipe, note), recipe, note)
     sets = {"train": pool}
-    for name, source in recipe.tests.items():
+    held_out = dict(recipe.tests) | ({"calibration": recipe.calibration} if recipe.calibration else {})
+    for name, source in held_out.items():
         sets[name] = load_set(source, recipe.seed, note)
+        calibrates = name not in recipe.tests
+        # A threshold must not be chosen by what it is tested on.
+        tested = chain.from_iterable(sets[test] for test in recipe.tests if calibrates)
         leaked: list[Question] = []
         if source.leaked == "exclude":
-            sets[name], leaked = without_leaks(sets[name], chain(pool, all_of(shots)))
+            sets[name], leaked = without_leaks(sets[name], chain(pool, all_of(shots), tested))
         if leaked:
             ids = some([question.id for question in leaked])
+            use, key = ("trained or tested on", name) if calibrates else ("trained on", f"tests.{name}")
             note(
-                f"{len(leaked)} questions of {name} are trained on too and left out ({ids}); "
-                f"tests.{name}.leaked=keep would keep them"
+                f"{len(leaked)} questions of {name} are {use} too and left out ({ids}); "
+                f"{key}.leaked=keep would keep them"
             )
     for name, questions in sets.items():
         if not questions:

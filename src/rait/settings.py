@@ -5,6 +5,7 @@
 One class a section; each is also what a stage takes when it is called from Python. `rait.recipe` reads them from YAML.
 """
 
+from importlib.util import find_spec
 from math import ceil
 from typing import Annotated, Any, Literal, Self
 
@@ -120,6 +121,21 @@ class Probe(_Settings):
     shard: Count = Field(default=512, description="questions saved at a time; an interruption costs one shard")
 
 
+TRACKERS = {
+    "clearml": ("clearml",),
+    "codecarbon": ("codecarbon",),
+    "comet_ml": ("comet_ml",),
+    "dvclive": ("dvclive",),
+    "mlflow": ("mlflow",),
+    "neptune": ("neptune",),
+    "swanlab": ("swanlab",),
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "trackio": ("trackio",),
+    "wandb": ("wandb",),
+}
+"""Experiment trackers that transformers' Trainer knows, and the packages of which one has to be there."""
+
+
 class Tuning(_Settings):
     """Fine-tuning, of the rehearsed and of the refusal-aware model alike. The defaults suit a small adapter."""
 
@@ -137,6 +153,20 @@ class Tuning(_Settings):
     lora_alpha: Count = Field(default=64, description="LoRA alpha")
     lora_dropout: Share = Field(default=0.0, description="LoRA dropout")
     lora_targets: str | tuple[str, ...] = Field(default="all-linear", description="layers that get an adapter")
+    # Left out of what a step is keyed by, and of the recipe in a run folder: who watches changes nothing.
+    report_to: tuple[str, ...] = Field(
+        default=(), exclude=True, description="experiment trackers that are told the losses: tensorboard, wandb, ..."
+    )
+
+    @field_validator("report_to")
+    @classmethod
+    def _installed(cls, trackers: tuple[str, ...]) -> tuple[str, ...]:
+        for name in trackers:
+            if name not in TRACKERS:
+                raise ValueError(f"unknown tracker {name!r}; known: {', '.join(TRACKERS)}")
+            if not any(map(find_spec, TRACKERS[name])):
+                raise ValueError(f"the tracker {name} is not installed; run: pip install {TRACKERS[name][0]}")
+        return trackers
 
     @property
     def micro_batch(self) -> int:
@@ -214,6 +244,37 @@ class Evaluation(_Settings):
     )
 
 
+class Dial(_Settings):
+    """How ready a tuned model is to refuse: the threshold on p(refuse), set on the calibration questions."""
+
+    rule: Literal["best_ths", "max_error", "max_refusal"] = Field(
+        default="best_ths",
+        description="highest THS; or fewest refusals with at most so many wrong answers; or fewest wrong answers with "
+        "at most so many refusals",
+    )
+    value: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="greatest share wrong or refused, for the rules that have one"
+    )
+    among: Literal["all", "answered"] = Field(
+        default="all",
+        description="max_error counts wrong answers among all questions (conformal risk control: holds on average), "
+        "or among answered ones (Learn then Test: holds but with probability delta)",
+    )
+    delta: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1, description="how probable it may be that a rate among answered questions is missed"
+    )
+
+    @model_validator(mode="after")
+    def _value_where_used(self) -> Self:
+        if (self.value is None) != (self.rule == "best_ths"):
+            needed = "has no value" if self.rule == "best_ths" else "needs a value between 0 and 1, the greatest share"
+            raise ValueError(f"the rule {self.rule} {needed}")
+        return self
+
+
+DIAL_FILE = "rait_dial.json"  # beside the weights that were tuned; it changes how they are used, not what they are
+_ATLAS = ("atlas", "atlas-choice")
+
 TESTS = {"id": Questions(split="test"), "ood": Questions(split="ood")}
 
 
@@ -235,6 +296,24 @@ class Recipe(_Settings):
     strategies: tuple[Name, ...] = Field(default=("cor_rait", "craft"), min_length=1, description="methods to compare")
     tuning: Tuning = Tuning()
     evaluation: Evaluation = Evaluation()
+    calibration: Questions | None = Field(
+        default=None,
+        description="questions on which the dial is set, neither trained nor tested on; of atlas its split validation "
+        "unless stated otherwise; none: no dial",
+    )
+    dial: Dial = Dial()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _calibrated(cls, data: Any) -> Any:
+        """Calibrate a run on atlas with the split of atlas that nothing else uses, unless the recipe says otherwise."""
+        if not isinstance(data, dict):
+            return data
+        pool = data.get("questions", {})
+        source = pool.get("source", "atlas") if isinstance(pool, dict) else getattr(pool, "source", None)
+        own = {"split": "validation"} | ({"source": source} if source in _ATLAS else {})
+        stated = data.get("calibration", {} if source in _ATLAS else None)
+        return data | {"calibration": own | stated if isinstance(stated, dict) else stated}
 
     @field_validator("tests", mode="before")
     @classmethod
@@ -250,7 +329,7 @@ class Recipe(_Settings):
     @field_validator("tests")
     @classmethod
     def _not_a_name_of_ours(cls, tests: dict[str, Questions]) -> dict[str, Questions]:
-        for name in tests.keys() & {"train", "shots", "construction", "tuning", "metrics"}:
+        for name in tests.keys() & {"train", "shots", "construction", "tuning", "metrics", "calibration", "dial"}:
             raise ValueError(f"a test set must not be named {name}, which is taken in the run folder")
         return tests
 

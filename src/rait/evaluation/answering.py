@@ -1,14 +1,20 @@
 """Ask a model every test question once, and judge each answer.
 
     verdicts = answer(loaded, questions, render, Evaluation())
+    verdicts = answer(loaded, questions, render, Evaluation(), weigh=True)      # with p(refuse), for the dial
 
 Greedy decoding, as in the paper's evaluation (CRaFT, arXiv 2410.06913v2, section 4.1). Multiple-choice questions may
 be scored instead: the answer is the likeliest of the options and, where the prompt invites it, the refusal; `likeliest`
 has the rule.
+
+Weighed, a verdict also says how probable the refusal is and what is answered without it. Of a written answer that is
+`rait.models.refusal`; of scored options the refusal's probability, the one that `likeliest` compares: among the
+candidates for letters, of everything that could be written for texts. The best option is then the answer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from math import log
+from dataclasses import dataclass, replace
+from math import exp, fsum, log
 
 from rait.choosing import judge_choice
 from rait.judging import judge
@@ -25,23 +31,46 @@ def answer(
     settings: Evaluation,
     read: Callable[[str], tuple[str, bool]] = lambda response: (response, False),
     *,
+    weigh: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Verdict]:
     """A verdict for every question, in the order given.
 
     `read` takes from what the model writes the words that it was taught to put around an answer: it gives the answer,
-    and whether they say besides that the model does not know, which counts as a refusal.
+    and whether they say besides that the model does not know, which counts as a refusal. `weigh` fills in the fields
+    of a verdict about the refusal, which must be invited and constant: not one of many wordings that `read` knows.
     """
     verdicts: dict[int, Verdict] = {}
     scored = [number for number, question in enumerate(questions) if is_scored(question, render, settings)]
-    for place, response in _best(loaded, [questions[n] for n in scored], render):
-        verdicts[scored[place]] = _scored(questions[scored[place]], response, render.prompt.choice)
-        advance(1)
-    written = [number for number in range(len(questions)) if number not in verdicts]
-    for place, response in _greedy(loaded, [questions[n] for n in written], render, settings.max_new_tokens):
-        verdicts[written[place]] = _judged(questions[written[place]], response, render.prompt, *read(response))
-        advance(1)
+    written = [number for number, question in enumerate(questions) if not is_scored(question, render, settings)]
+
+    def judged(question: Question, response: str) -> Verdict:
+        if is_scored(question, render, settings):
+            return _scored(question, response, render.prompt.choice)
+        return _judged(question, response, render.prompt, *read(response))
+
+    for numbers, answered in (
+        (scored, _best(loaded, [questions[n] for n in scored], render)),
+        (written, _written(loaded, [questions[n] for n in written], render, settings.max_new_tokens, weigh)),
+    ):
+        for place, found in answered:
+            question = questions[numbers[place]]
+            verdict = judged(question, found.response)
+            if weigh:
+                instead = verdict if found.instead is None else judged(question, found.instead)
+                verdict = _weighed(verdict, found, instead)
+            verdicts[numbers[place]] = verdict
+            advance(1)
     return [verdicts[number] for number in range(len(questions))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What a model answers, the probability of a refusal, and what it answers instead of one, if that is another."""
+
+    response: str
+    refusal_probability: float | None = None
+    instead: str | None = None
 
 
 def is_scored(question: Question, render: Renderer, settings: Evaluation) -> bool:
@@ -54,19 +83,26 @@ def scores_options(settings: Evaluation, prompt: Prompt) -> bool:
     return settings.choice == "score" or (settings.choice == "auto" and prompt.choice == "text")
 
 
-def _greedy(
-    loaded: LoadedModel, questions: Sequence[Question], render: Renderer, max_new_tokens: int
-) -> Iterator[tuple[int, str]]:
+def _written(
+    loaded: LoadedModel, questions: Sequence[Question], render: Renderer, max_new_tokens: int, weigh: bool
+) -> Iterator[tuple[int, _Answered]]:
     """Yield (index of the question, what the model writes)."""
+    from rait.models.refusal import weigh as weighed
     from rait.models.sampler import Sampling, draw
 
+    if weigh:
+        refusal = render.completion(render.prompt.refusal)
+        prompts = list(map(render, questions))
+        for index, found in weighed(loaded.model, loaded.tokenizer, prompts, refusal, max_new_tokens):
+            yield index, _Answered(found.response, found.refusal_probability, found.instead)
+        return
     greedy = Sampling(samples=1, temperature=0, max_new_tokens=max_new_tokens)
     for index, answers in draw(loaded.model, loaded.tokenizer, map(render, questions), [0] * len(questions), greedy):
         (response,) = answers.counts
-        yield index, response
+        yield index, _Answered(response)
 
 
-def _best(loaded: LoadedModel, questions: Sequence[Question], render: Renderer) -> Iterator[tuple[int, str]]:
+def _best(loaded: LoadedModel, questions: Sequence[Question], render: Renderer) -> Iterator[tuple[int, _Answered]]:
     """Yield (index of the question, the likeliest of its options and the refusal)."""
     from rait.models.scoring import score_texts
 
@@ -74,8 +110,27 @@ def _best(loaded: LoadedModel, questions: Sequence[Question], render: Renderer) 
     candidates = list(map(render.candidates, questions))
     found = score_texts(loaded.model, loaded.tokenizer, list(map(render, questions)), candidates)
     for index, scores in found:
-        answers = (*choices_of(questions[index], choice), render.prompt.refusal)
-        yield index, answers[likeliest(scores.log_likelihoods, scores.tokens, len(answers) - 1, choice)]
+        options = choices_of(questions[index], choice)
+        best, instead = (
+            likeliest(scores.log_likelihoods[:count], scores.tokens[:count], len(options), choice)
+            for count in (len(scores.tokens), len(options))
+        )
+        yield (
+            index,
+            _Answered(
+                (*options, render.prompt.refusal)[best],
+                _share_of_refusal(scores.log_likelihoods, choice) if render.may_refuse else None,
+                options[instead],
+            ),
+        )
+
+
+def _share_of_refusal(log_likelihoods: Sequence[float], choice: str) -> float:
+    """The probability of the last candidate: among all for letters, of everything that could be written for texts."""
+    own = log_likelihoods[-1]
+    if choice != "letter":
+        return min(1.0, exp(own))
+    return 1 / fsum(exp(min(700.0, other - own)) for other in log_likelihoods)
 
 
 def likeliest(log_likelihoods: Sequence[float], tokens: Sequence[int], options: int, choice: str) -> int:
@@ -104,6 +159,15 @@ def _judged(question: Question, response: str, prompt: Prompt, answer: str, unsu
         by_letter = prompt.choice == "letter"
         outcome, rule = judge_choice(answer, question.options, question.target, prompt.refusal, by_letter=by_letter)
     return Verdict(**own_fields(question), response=response, outcome=outcome, rule=rule)
+
+
+def _weighed(verdict: Verdict, found: _Answered, instead: Verdict) -> Verdict:
+    """`verdict` with what is known of its refusal; `instead` is that of the answer without one."""
+    other = instead if verdict.outcome is Outcome.REFUSED else verdict
+    correct = None if other.outcome is Outcome.REFUSED else other.outcome is Outcome.CORRECT
+    return replace(
+        verdict, refusal_probability=found.refusal_probability, answer=other.response, answer_correct=correct
+    )
 
 
 def _scored(question: Question, response: str, choice: str) -> Verdict:

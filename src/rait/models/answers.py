@@ -26,6 +26,9 @@ class Answers:
 
     `greedy` is the text of greedy decoding and `kurtosis` the mean of `rait.models.drawing.kurtosis` over its tokens,
     the end included; both None where it was not followed.
+
+    `refusal` is the natural logarithm of the probability of the refusal, None where that was not followed, and
+    `instead` the answer of greedy decoding where it may not begin as the refusal does: None where it does not anyway.
     """
 
     counts: dict[str, int]
@@ -33,6 +36,8 @@ class Answers:
     tokens: dict[str, int]
     greedy: str | None = None
     kurtosis: float | None = None
+    refusal: float | None = None
+    instead: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +77,22 @@ class Reader:
             ended=token in self._ends or "\n" in text or len(tokens) == self._limit,
         )
 
-    def answers(self, ended: Sequence[tuple[Path, int]], kurtosis: Sequence[float]) -> Answers:
-        """The texts of distinct paths that so many samples took, and the kurtosis of the greedy one's steps."""
-        greedy = None
+    def answers(
+        self, ended: Sequence[tuple[Path, int]], kurtosis: Sequence[float], refusal: float | None = None
+    ) -> Answers:
+        """The texts of distinct paths that so many samples took, and the kurtosis of the greedy one's steps.
+
+        A path that no sample took and that is not the greedy one is what is answered instead of the `refusal`.
+        """
+        greedy = instead = None
         counts: Counter[str] = Counter()
         paths: dict[str, list[Path]] = {}
         for path, count in ended:
             text = self._text(path)
             if path.greedy:
                 greedy = text
+            elif not count:
+                instead = text
             if count:
                 counts[text] += count
                 paths.setdefault(text, []).append(path)
@@ -91,6 +103,8 @@ class Reader:
             tokens={text: len(_likeliest(paths[text]).tokens) for text in texts},
             greedy=greedy,
             kurtosis=fmean(kurtosis) if kurtosis else None,
+            refusal=refusal,
+            instead=instead,
         )
 
     def _text(self, path: Path) -> str:

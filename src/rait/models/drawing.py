@@ -28,11 +28,17 @@ _CHUNK = 512  # tokens of the vocabulary that are looked at together when one of
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is wanted of one row: so many draws of its generator, and the greedy token with its kurtosis or not."""
+    """What is wanted of one row: so many draws of its generator, and the greedy token with its kurtosis or not.
+
+    At temperature 0 or 1 the probability of the token `follow` may be wanted too, and with `besides` the most probable
+    of all other tokens.
+    """
 
     generator: np.random.Generator
     count: int
     greedy: bool
+    follow: int | None = None
+    besides: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +46,15 @@ class Step:
     """The next tokens of one row.
 
     `tokens` are (token, how many draws it is, natural logarithm of its probability), by token; the greedy token is
-    among them, if need be with no draws. `greedy` and `kurtosis` are None where they were not asked for.
+    among them, if need be with no draws. `followed` is the natural logarithm of the probability of the token that was
+    followed, `other` the most probable token besides it, with that logarithm. What was not asked for is None.
     """
 
     tokens: list[tuple[int, int, float]]
     greedy: int | None = None
     kurtosis: float | None = None
+    followed: float | None = None
+    other: tuple[int, float] | None = None
 
 
 def next_tokens(head: Head, hidden: Tensor, asked: Sequence[Asked], temperature: float) -> Iterator[Step]:
@@ -68,6 +77,8 @@ def next_tokens(head: Head, hidden: Tensor, asked: Sequence[Asked], temperature:
         chunks.sub_(highest[:, None, None])
         rows = chunks.view(len(chunks), -1)[:, : head.vocabulary]  # the same memory
         greedy = [row for row, one in enumerate(some) if one.greedy]
+        followed = {row: float(rows[row, one.follow]) for row, one in enumerate(some) if one.follow is not None}
+        others = {row: _highest_besides(rows[row], some[row].follow) for row in followed if some[row].besides}
         if temperature in (0, 1):
             chunks.exp_()
             peaks = {row: kurtosis(rows[row]) for row in greedy}
@@ -83,7 +94,13 @@ def next_tokens(head: Head, hidden: Tensor, asked: Sequence[Asked], temperature:
                 tokens = [(token, one.count, chance)]
             elif one.greedy and all(token != other for other, _, _ in tokens):
                 tokens = sorted([*tokens, (token, 0, chance)])
-            yield Step(tokens, token if one.greedy else None, peaks.get(row))
+            yield Step(
+                tokens,
+                token if one.greedy else None,
+                peaks.get(row),
+                followed[row] + chance if row in followed else None,
+                (others[row][0], others[row][1] + chance) if row in others else None,
+            )
 
 
 def kurtosis(weights: Tensor) -> float:
@@ -113,6 +130,15 @@ def _highest(chunks: Tensor) -> tuple[Tensor, Tensor]:
     highest, chunk = chunks.amax(dim=2).max(dim=1)
     inside = chunks[torch.arange(len(chunks), device=chunks.device), chunk].argmax(dim=1)
     return highest, chunk * _CHUNK + inside
+
+
+def _highest_besides(row: Tensor, token: int | None) -> tuple[int, float]:
+    """The first place of the highest value of `row` (vocabulary,), `token` aside, and that value."""
+    own = row[token].clone()
+    row[token] = float("-inf")
+    value, place = row.max(dim=0)
+    row[token] = own
+    return int(place), float(value)
 
 
 def _multinomial(

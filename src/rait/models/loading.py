@@ -10,6 +10,7 @@ folder or file on this machine first, so that loading, fingerprints and errors a
 import ctypes
 import gc
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from rait.errors import ModelError, first_line
 from rait.models import bundled
 from rait.models.gguf import load_gguf
 from rait.recipe import Model
+from rait.settings import DIAL_FILE
 
 BASE_FILE = "rait_base.json"  # beside an adapter: the model that it belongs to
 _WINDOWS, _WINDOW = 256, 64 << 10
@@ -81,6 +83,8 @@ def fingerprint(path: Path) -> str:
     for file in [path] if path.is_file() else sorted(item for item in path.iterdir() if item.is_file()):
         if path.is_dir() and file.suffix not in {".json", ".safetensors", ".model", ".txt", ".jinja", ".bin"}:
             continue
+        if file.name == DIAL_FILE:
+            continue
         size = file.stat().st_size
         digest.update(f"{file.name} {size}\n".encode())
         with file.open("rb") as stream:
@@ -125,7 +129,8 @@ def load(
     if adapter is not None:
         from peft import PeftModel
 
-        with _readable(f"the adapter at {adapter}"):
+        with _readable(f"the adapter at {adapter}"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of one library about another's names
             # In the base's precision, in which it was trained under autocast: no casts at every layer.
             network = PeftModel.from_pretrained(network, adapter).eval().to(network.dtype).get_base_model()
     return LoadedModel(network, tokenizer, model.source, mark)

@@ -41,13 +41,21 @@ WINDOW_QUESTIONS = 512  # questions sorted at a time
 class Sampling:
     """How answers are drawn. `samples` >= 1; `temperature` >= 0, 0 is greedy; `max_new_tokens` >= 1.
 
-    With `greedy` the answer of greedy decoding is followed besides; the samples are drawn as without it.
+    With `greedy` the answer of greedy decoding is followed besides; the samples are drawn as without it. With
+    `refusal`, the tokens of a refusal and of its end, its probability is told besides, and where an answer begins as
+    it does, what is answered otherwise; of one greedy sample alone.
     """
 
     samples: int = 10
     temperature: float = 1.0
     max_new_tokens: int = 50
     greedy: bool = False
+    refusal: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse to follow a refusal where answers are drawn."""
+        if self.refusal and (self.samples != 1 or self.temperature != 0 or self.greedy):
+            raise ValueError("a refusal is followed beside one greedy sample alone")
 
 
 def draw(
@@ -73,7 +81,7 @@ def draw(
             if not active:
                 return
             hidden, leaves = forest.forward(active)
-            asked = [Asked(leaf.walk.generator, leaf.count, leaf.node.path.greedy) for leaf in leaves]
+            asked = [leaf.asked() for leaf in leaves]
             steps = next_tokens(forest.head, hidden, asked, sampling.temperature)
             for leaf, step in zip(leaves, steps, strict=True):
                 leaf.node.group.extend(leaf, step, reader)
@@ -82,7 +90,8 @@ def draw(
             for group in [group for group in active if not group.pending]:
                 active.remove(group)
                 for walk in group.walks:
-                    yield walk.index, reader.answers(walk.ended, walk.kurtosis)
+                    refusal = walk.refusal_log_probability if walk.refusal else None
+                    yield walk.index, reader.answers(walk.ended, walk.kurtosis, refusal)
 
 
 def _groups(
@@ -101,7 +110,7 @@ def _groups(
             group = _Group(prefix, len(shared))
             for place in order[start : start + GROUP_QUESTIONS]:
                 index, (_, seed) = window[place]
-                walk = _Walk(index, np.random.default_rng(seed))
+                walk = _Walk(index, np.random.default_rng(seed), sampling.refusal)
                 group.add_prompt(walk, tokens[place][len(shared) :], sampling)
             yield group
 
@@ -110,13 +119,20 @@ def _groups(
 class _Walk:
     """One question on its way: where its randomness comes from, the paths that have ended and how many samples each is.
 
-    `kurtosis` has that of the greedy answer's steps so far.
+    `kurtosis` has that of the greedy answer's steps so far, `refusal_log_probability` that of the refusal's tokens.
     """
 
     index: int
     generator: np.random.Generator
+    refusal: tuple[int, ...] = ()
     ended: list[tuple[Path, int]] = field(default_factory=list)
     kurtosis: list[float] = field(default_factory=list)
+    refusal_log_probability: float = 0.0
+
+    def next_of_refusal(self, path: Path) -> int | None:
+        """The token with which the refusal goes on after `path`, if it begins so and goes on."""
+        place = len(path.tokens)
+        return self.refusal[place] if place < len(self.refusal) and path.tokens == self.refusal[:place] else None
 
 
 @dataclass(eq=False, slots=True)
@@ -137,11 +153,20 @@ class _Node:
 
 @dataclass(eq=False, slots=True)
 class _Leaf:
-    """A node with a known hidden state, from which one question draws `count` next tokens."""
+    """A node with a known hidden state, from which one question draws `count` next tokens.
+
+    With none it is on the way of the refusal or, off that, of what is answered instead.
+    """
 
     node: _Node
     walk: _Walk
     count: int
+
+    def asked(self) -> Asked:
+        """What is wanted of its next tokens."""
+        path, walk = self.node.path, self.walk
+        follow = walk.next_of_refusal(path)
+        return Asked(walk.generator, self.count, path.greedy, follow, besides=follow is not None and not path.tokens)
 
 
 class _Group:
@@ -183,14 +208,28 @@ class _Group:
         walk, node = leaf.walk, leaf.node
         if step.kurtosis is not None:
             walk.kurtosis.append(step.kurtosis)
-        for token, count, log_probability in step.tokens:
+        following = walk.next_of_refusal(node.path)
+        taken = step.tokens if leaf.count or following is None else []
+        if step.other is not None and taken[0][0] == following:
+            taken = [*taken, (step.other[0], 0, step.other[1])]
+        followed = False
+        for token, count, log_probability in taken:
             path = reader.longer(node.path, token, log_probability, greedy=token == step.greedy)
             if path.ended:
                 walk.ended.append((path, count))
             else:
-                child = self.grow(node.slot, token, node.position + 1)
-                child.path = path
-                child.waiting.append((walk, count))
+                self._wait(node, walk, path, count)
+                followed |= token == following
+        if following is not None and step.followed is not None:
+            walk.refusal_log_probability += step.followed
+            if not followed and len(node.path.tokens) + 1 < len(walk.refusal):
+                self._wait(node, walk, reader.longer(node.path, following, step.followed), 0)
+
+    def _wait(self, node: _Node, walk: _Walk, path: Path, count: int) -> None:
+        """Let a question draw so many tokens after `path`, which is a token longer than that of `node`."""
+        child = self.grow(node.slot, path.tokens[-1], node.position + 1)
+        child.path = path
+        child.waiting.append((walk, count))
 
     def settle(self, node: _Node) -> None:
         """Free the slots that nothing alive needs any more, from `node` upwards."""
