@@ -1,0 +1,111 @@
+"""A strategy of a finished run, as it is handed over, and the folder that it is handed over in.
+
+finished = open_run(Path("run"), "craft")
+finished.examples(), finished.recipe.prompt
+with new_folder(Path("out")) as folder: ...
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rait.errors import InputError, RecipeError
+from rait.recipe import Recipe, load_recipe
+from rait.records import Example, Question
+from rait.tables import read_records
+
+MARK = "rait_export.json"  # in every folder that an export has written
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a run made of one strategy; `name` is its folder in the run: "craft", or "craft/seed-1"."""
+
+    run: Path
+    name: str
+    recipe: Recipe
+    manifest: dict[str, Any]
+
+    @property
+    def place(self) -> Path:
+        """The strategy's folder."""
+        return self.run / self.name
+
+    @property
+    def strategy(self) -> str:
+        """The strategy's name, whatever the seed."""
+        return self.name.partition("/")[0]
+
+    @property
+    def tests(self) -> list[str]:
+        """The names of the test sets."""
+        return list(self.recipe.tests)
+
+    def examples(self) -> list[Example]:
+        """What was taught, in its order."""
+        return read_records(self.place / "examples.jsonl", Example)
+
+    def questions(self, name: str, only: set[str] | None = None) -> list[Question]:
+        """The questions of a set, "train" or a test set."""
+        return read_records(self.run / f"questions/{name}.parquet", Question, only=only)
+
+    def read_json(self, name: str) -> Any:
+        """What a file of the strategy's holds, None where there is none."""
+        path = self.place / name
+        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def open_run(run: Path, name: str | None) -> Finished:
+    """Open a run folder to hand over one of its strategies; without a name the only one that was tuned.
+
+    Raises `RecipeError` where a name is needed or unknown, `InputError` where this is no run folder, or where its
+    recipe has changed since the strategy was tuned: the prompts that it knows would not be those of the recipe.
+    """
+    for file in ("recipe.yaml", "manifest.json"):
+        if not (run / file).is_file():
+            raise InputError(f"{run} holds no {file}, so it is not a run folder; name one that `rait run` has made")
+    recipe = load_recipe(run / "recipe.yaml")
+    try:
+        manifest = json.loads((run / "manifest.json").read_text("utf-8"))
+        steps = manifest["steps"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{run / 'manifest.json'} is damaged; start the run again with the same command") from error
+    tuned = [step.removesuffix("/tuning") for step in steps if step.endswith("/tuning")]
+    tuned = [own for own in tuned if (run / own / "adapter").is_dir()]
+    if not tuned:
+        raise InputError(f"nothing was tuned in {run} yet; finish the run first")
+    if name is None and len(tuned) > 1:
+        raise RecipeError(f"{run} has {len(tuned)} tuned models; name one with --strategy: {', '.join(tuned)}")
+    name = name or tuned[0]
+    if name not in tuned:
+        raise RecipeError(f"no tuned model {name!r} in {run}; there are {', '.join(tuned)}")
+    made_with = steps.get(f"{name}/construction", {}).get("inputs", {}).get("prompt")
+    now = recipe.prompt.model_dump(mode="json")
+    if made_with is not None and made_with != {key: now.get(key) for key in made_with}:
+        raise InputError(f"the recipe of {run} has changed since {name} was tuned; finish the run first")
+    return Finished(run, name, recipe, manifest)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into, renamed to `out` when the block ends without an error.
+
+    An earlier export there is replaced. Raises `InputError` where `out` is something else that is not empty.
+    """
+    if out.exists() and not (out / MARK).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"{out} exists and is no earlier export; choose another --out, or remove it")
+    scratch = out.with_name(f".{out.name}.part")
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        yield scratch
+        shutil.rmtree(out, ignore_errors=True)
+        scratch.rename(out)
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

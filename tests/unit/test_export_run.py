@@ -1,0 +1,185 @@
+"""Opening a run, writing a folder, uploading it, and saying what cannot be done."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+from rait.errors import InputError, ModelError, RaitError, RecipeError
+from rait.export import hub
+from rait.export.cards import base_of
+from rait.export.finished import MARK, new_folder, open_run
+from rait.export.merged import MergeCheck, judge
+from rait.export.run import export
+from rait.recipe import Recipe, dump_recipe
+from rait.settings import Model
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with two tuned models, one of a further seed."""
+    folder, recipe = tmp_path / "run", Recipe()
+    steps = {}
+    for name in ("craft", "craft/seed-1"):
+        (folder / name / "adapter").mkdir(parents=True)
+        steps[f"{name}/construction"] = {"inputs": {"prompt": recipe.prompt.model_dump(mode="json")}}
+        steps[f"{name}/tuning"] = {"inputs": {}}
+    (folder / "recipe.yaml").write_text(dump_recipe(recipe))
+    (folder / "manifest.json").write_text(json.dumps({"steps": steps}))
+    return folder
+
+
+def test_a_tuned_model_is_found_by_name(run):
+    found = open_run(run, "craft/seed-1")
+    assert (found.place, found.strategy) == (run / "craft/seed-1", "craft")
+    with pytest.raises(RecipeError, match="2 tuned models; name one with --strategy: craft, craft/seed-1"):
+        open_run(run, None)
+    with pytest.raises(RecipeError, match="no tuned model 'cor_rait'"):
+        open_run(run, "cor_rait")
+    (run / "craft/seed-1/adapter").rmdir()
+    assert open_run(run, None).name == "craft"
+
+
+def test_what_is_no_finished_run_is_refused(run, tmp_path):
+    with pytest.raises(InputError, match=r"holds no recipe\.yaml, so it is not a run folder"):
+        open_run(tmp_path, None)
+    recipe = Recipe.model_validate({"prompt": {"refusal": "No idea"}})
+    (run / "recipe.yaml").write_text(dump_recipe(recipe))
+    with pytest.raises(InputError, match="has changed since craft was tuned"):
+        open_run(run, "craft")
+    (run / "manifest.json").write_text('{"steps": {}}')
+    with pytest.raises(InputError, match="nothing was tuned"):
+        open_run(run, None)
+    (run / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        open_run(run, None)
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    out = tmp_path / "deep" / "out"
+
+    def fail():
+        with new_folder(out) as folder:
+            (folder / "a").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not out.exists() and not list(out.parent.iterdir())
+    with new_folder(out) as folder:
+        (folder / MARK).write_text("{}")
+        (folder / "old").write_text("")
+    with new_folder(out) as folder:
+        (folder / MARK).write_text("{}")
+    assert [path.name for path in out.iterdir()] == [MARK]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("all of it")
+    with pytest.raises(InputError, match="is no earlier export"), new_folder(tmp_path / "mine"):
+        pass
+    assert (tmp_path / "mine/thesis.txt").read_text() == "all of it"
+
+
+def test_wrong_words_are_refused_before_any_work(run):
+    with pytest.raises(RecipeError, match="unknown format 'onnx'; known: trl"):
+        export(run, "onnx", say=print)
+    with pytest.raises(RecipeError, match="without --push"):
+        export(run, "trl", public=True, say=print)
+
+
+def check(**changes):
+    good = {"dtype": "bfloat16", "parameters": 9, "precise": 1e-6, "rounded": 0.02, "questions": 64, "changed": 2}
+    return MergeCheck(**{**good, **changes})
+
+
+def test_a_merged_model_that_agrees_is_let_through():
+    judge(check())
+    judge(check(dtype="float32", rounded=1e-6, changed=0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"precise": 1e-3}, "other logits"),
+        ({"precise": float("nan")}, "other logits"),
+        ({"rounded": 0.06}, "rounded to bfloat16"),
+        ({"rounded": float("nan")}, "rounded to bfloat16"),
+        ({"changed": 7}, "7 of 64 answers"),
+        ({"dtype": "float32", "rounded": 1e-6, "changed": 1}, "1 of 64 answers"),
+        ({"dtype": "float32", "rounded": 1e-3, "changed": 0}, "logits by 0.001"),
+    ],
+)
+def test_a_merged_model_that_does_not_is_refused(changes, message):
+    with pytest.raises(ModelError, match=message):
+        judge(check(**changes))
+
+
+def test_a_licence_is_carried_over_where_it_is_known(tmp_path):
+    assert base_of(Recipe()).licence == {"license": "gemma"}
+    folder = tmp_path / "some-model"
+    folder.mkdir()
+    recipe = Recipe(model=Model(source=str(folder)))
+    assert base_of(recipe).licence == {}
+    text = "---\nlicense: other\nlicense_name: llama3\nlicense_link: LICENSE\n---\n# Model\n"
+    (folder / "README.md").write_text(text)
+    base = base_of(recipe)
+    assert base.licence == {"license": "other", "license_name": "llama3", "license_link": "LICENSE"}
+    assert (base.name, base.hub) == ("some-model", None)
+    (folder / "README.md").write_text("---\nlicense: [\n---\n")
+    assert base_of(recipe).licence == {}
+
+
+class Hub:
+    """The hub as an upload sees it."""
+
+    def __init__(self, private=True, fails=None):
+        self.private, self.fails, self.asked = private, fails, []
+
+    def __getattr__(self, name):
+        def ask(*args, **words):
+            self.asked.append((name, args, words))
+            if name == self.fails:
+                raise HfHubHTTPError("403 Forbidden", response=SimpleNamespace(headers={}, request=None))
+            return SimpleNamespace(repo_id="me/model", private=self.private)
+
+        return ask
+
+
+def uploaded(monkeypatch, tmp_path, api, **words):
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: api)
+    return hub.push(tmp_path, "me/model", "model", message="m", **words)
+
+
+def test_an_upload_is_private_unless_told_otherwise(monkeypatch, tmp_path):
+    api = Hub()
+    uploaded(monkeypatch, tmp_path, api, public=False)
+    made, _, sent = api.asked
+    assert made == ("create_repo", ("me/model",), {"repo_type": "model", "private": True, "exist_ok": True})
+    assert sent[0] == "upload_folder" and sent[2]["folder_path"] == tmp_path
+    public = Hub(private=False)
+    uploaded(monkeypatch, tmp_path, public, public=True)
+    assert public.asked[0][2]["private"] is False
+    assert all("token" not in words for _, _, words in api.asked + public.asked)
+
+
+def test_nothing_goes_to_a_repository_that_is_public_already(monkeypatch, tmp_path):
+    api = Hub(private=False)
+    with pytest.raises(RaitError, match="is public, so nothing was uploaded"):
+        uploaded(monkeypatch, tmp_path, api, public=False)
+    assert "upload_folder" not in [name for name, _, _ in api.asked]
+
+
+@pytest.mark.parametrize("step", ["create_repo", "repo_info", "upload_folder"])
+def test_what_the_hub_refuses_is_a_sentence(monkeypatch, tmp_path, step):
+    with pytest.raises(RaitError, match=r"403 Forbidden.*hf auth login"):
+        uploaded(monkeypatch, tmp_path, Hub(fails=step), public=False)
+
+
+def test_nobody_logged_in_is_seen_before_any_work(monkeypatch, run):
+    def whoami():
+        raise LocalTokenNotFoundError("Token is required")
+
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: SimpleNamespace(whoami=whoami))
+    with pytest.raises(RaitError, match="log in to the hub"):
+        export(run, "merged", strategy="craft", repository="me/model", say=print)
+    assert not (run / "export").exists()
