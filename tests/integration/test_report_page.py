@@ -1,0 +1,380 @@
+"""The page of a report in a real browser: what it shows, that it is quiet, and that text in it stays text."""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+
+import pytest
+
+from made import TESTS, listed, made_dial, made_run
+from rait.pipeline import run as run_recipe
+from rait.recipe import load_recipe
+from rait.records import Decision, KnowledgeState, Outcome, Question, Verdict
+from rait.reporting.report import write_report
+from rait.tables import read_records, write_json
+
+SWITCHES = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1200,900",
+)
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</script><script>alert(2)</script>",
+    "<img src=x onerror=alert(3)>",
+    "\"quotes\" 'and' `more` &amp; &lt;b&gt; {{ 7 * 7 }} ${7 * 7} {% raw %}",
+    "\u202eright to left\u202c and עברית",
+    "null \x00 and bell \x07 and line\u2028separator",
+    "<!--<script>" + "x" * 10_000,
+    "\\u003c/script\\u003e -->",
+    "datum.x]; alert(4); //",
+]
+TEXTS = "return [...document.querySelectorAll(arguments[0])].map((each) => each.textContent)"
+COUNT = "return document.querySelectorAll(arguments[0]).length"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not program or not driver:
+        if os.environ.get("CI_BROWSER") == "1":
+            pytest.fail("chromium and chromedriver must be there where CI_BROWSER=1")
+        pytest.skip("no chromium: the page is not tried in a browser")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    with tempfile.TemporaryDirectory() as profile:
+        for switch in (*SWITCHES, f"--user-data-dir={profile}"):
+            options.add_argument(switch)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        found = webdriver.Chrome(options=options, service=Service(driver))
+        yield found
+        found.quit()
+
+
+@pytest.fixture
+def show(browser):
+    """Open a page, wait until it stands, and see to it that it was quiet: no message, no alert, nothing fetched."""
+
+    def shown(path):
+        browser.get_log("browser")
+        browser.get(path.resolve().as_uri())
+        deadline = time.monotonic() + 60
+        while browser.execute_script("return document.documentElement.dataset.ready") != "yes":
+            assert time.monotonic() < deadline, "the page does not get ready"
+            time.sleep(0.05)
+        return browser
+
+    yield shown
+    quiet(browser)
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    browser.execute_script("localStorage.clear()")
+
+
+def quiet(browser):
+    assert [entry["message"] for entry in browser.get_log("browser")] == []
+    assert browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)") == []
+
+
+def settle(browser, **chosen):
+    """Set filters, and return how many questions are found."""
+    browser.execute_async_script(
+        """
+        const [chosen, done] = arguments;
+        const form = document.getElementById("filters");
+        form.reset();
+        setTimeout(() => {
+          for (const [name, value] of Object.entries(chosen)) form.elements[name].value = value;
+          form.dispatchEvent(new Event("change"));
+          done();
+        }, 20);
+        """,
+        chosen,
+    )
+    return int(browser.find_element("id", "found").text.split(" of ")[0].replace(",", ""))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = made_run(tmp_path_factory.mktemp("made") / "run", train=120, tests=50)
+    made_dial(folder / "craft")
+    listed(folder)
+    write_report([folder], folder / "report.html")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def real(recipe_file, tmp_path_factory):
+    """A run of a tiny model, which has written its report itself."""
+    folder = tmp_path_factory.mktemp("real") / "run"
+    run_recipe(load_recipe(recipe_file), folder, say=lambda _: None)
+    return folder
+
+
+def test_a_real_run_shows_the_numbers_of_its_metrics(show, real):
+    page = show(real / "report.html")
+    for at, test in enumerate(TESTS):
+        rows = page.execute_script(
+            """
+            const tables = document.querySelectorAll("#out .set")[arguments[0]].querySelectorAll(".numbers");
+            const cells = (row) => [...row.querySelectorAll("td")].map((cell) => [cell.dataset.metric, cell.innerText]);
+            return [...tables[0].querySelectorAll("tbody tr")].map(
+              (row) => [row.querySelector("th").textContent, Object.fromEntries(cells(row))]);
+            """,
+            at,
+        )
+        assert [name for name, _ in rows] == ["init_basic", "init_refuse", "cor_rait", "craft"]
+        for name, cells in rows:
+            metrics = json.loads((real / name / "metrics.json").read_text())[test]["overall"]
+            for metric, text in cells.items():
+                value, low, high, n = (metrics[metric][key] for key in ("value", "low", "high", "n"))
+                number, *rest = text.split("\n")
+                assert number == ("n/a" if value is None else f"{round(100 * value, 1) + 0:.1f}")
+                assert rest[-1] == f"of {n}"
+                if low is not None:
+                    assert rest[0] == f"[{round(100 * low, 1) + 0:.1f}, {round(100 * high, 1) + 0:.1f}]"
+    paths = "return [...document.querySelectorAll('.plot')].map((each) => each.querySelectorAll('svg path').length)"
+    drawn = page.execute_script(paths)
+    assert len(drawn) >= 8
+    assert all(count > 2 for count in drawn)
+    questions = len(read_records(real / "questions/train.parquet", Question))
+    assert settle(page, set="train") == questions
+
+
+@pytest.mark.parametrize("method", ["craft"])
+def test_filters_filter(show, made, method):
+    page = show(made / "report.html")
+    before = {v.id: v.outcome for t in TESTS for v in read_records(made / f"init_basic/{t}.verdicts.parquet", Verdict)}
+    after = {v.id: v.outcome for t in TESTS for v in read_records(made / f"{method}/{t}.verdicts.parquet", Verdict)}
+    for first in Outcome:
+        for second in Outcome:
+            expected = sum(before[id] is first and after[id] is second for id in before)
+            assert settle(page, method=method, before=first, after=second) == expected
+    roles = Counter(d.role for d in read_records(made / f"{method}/decisions.parquet", Decision))
+    for role, count in roles.items():
+        assert settle(page, method=method, role=role) == count
+    names = {"train": "initial", "id": "tests/id", "ood": "tests/ood"}
+    for name, file in names.items():
+        mus = [state.correctness for state in read_records(made / f"knowledge/{file}.parquet", KnowledgeState)]
+        for band in range(5):
+            expected = sum(min(4, round(10 * mu) // 2) == band for mu in mus)
+            assert settle(page, set=name, band=str(band)) == expected
+    asked = read_records(made / "questions/train.parquet", Question)
+    word = asked[7].answers[0]
+    assert settle(page, search=word.upper()) == 1
+    assert settle(page, search="id:id/3") == 1
+    assert settle(page, search="no such text at all") == 0
+    assert settle(page, method=method) == 120 + 2 * 50
+    found = page.find_element("id", "found").text
+    counts = Counter(after.values())
+    assert f"; {method}: {counts['correct']} right, {counts['refused']} refused, {counts['wrong']} wrong" in found
+
+
+def test_questions_are_in_pages_and_in_the_order_asked_for(show, made):
+    page = show(made / "report.html")
+    states = read_records(made / "knowledge/initial.parquet", KnowledgeState)
+    settle(page, set="train", order="-sigma")
+    first = page.execute_script(TEXTS, "#list .open .text")
+    expected = [s.question for s in sorted(states, key=lambda s: -round(s.certainty, 4))]
+    assert first == expected[:40]
+    page.find_element("css selector", "#pages button[data-step='1']").click()
+    second = page.execute_script("return document.querySelector('#list .open .text').textContent")
+    assert second == expected[40]
+    assert page.find_element("css selector", "#pages span").text == "2 of 3"
+
+
+def test_a_question_opens_to_all_that_is_known_of_it(show, made):
+    page = show(made / "report.html")
+    state = read_records(made / "knowledge/initial.parquet", KnowledgeState)[5]
+    (decision,) = [d for d in read_records(made / "craft/decisions.parquet", Decision) if d.id == state.id]
+    settle(page, search=f"id:{state.id}")
+    button = page.find_element("css selector", "#list .open")
+    assert button.get_attribute("aria-expanded") == "false"
+    button.send_keys("\ue007")  # Enter
+    assert button.get_attribute("aria-expanded") == "true"
+    text = page.find_element("css selector", "#list .detail").text
+    for part in (state.question, state.answers[0], f"{state.correctness:g}", decision.role, decision.reason, state.id):
+        assert part in text
+    for answer in state.responses:
+        assert answer.text in text
+    button.click()
+    assert not page.find_element("css selector", "#list .detail").is_displayed()
+
+
+def test_a_point_tells_its_question_and_opens_it(show, made):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    page = show(made / "report.html")
+    plot = page.find_element("css selector", ".plot[data-chart='flow-0']")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", plot)
+    points = plot.find_elements("css selector", ".mark-symbol path")
+    asked = {question.question: question.id for question in read_records(made / "questions/train.parquet", Question)}
+    ActionChains(page).move_to_element(points[-30]).perform()
+    shown = page.find_element("css selector", "#tip b").text
+    assert shown in asked
+    ActionChains(page).click().perform()
+    page.execute_async_script("setTimeout(arguments[0], 100)")
+    assert (
+        page.execute_script("return document.getElementById('filters').elements.search.value") == f"id:{asked[shown]}"
+    )
+    assert shown in page.find_element("css selector", "#list .detail").text
+
+
+def test_the_map_is_that_of_the_strategy_chosen(show, made):
+    page = show(made / "report.html")
+    count = "return document.querySelectorAll('.plot[data-chart=\"map-0\"] .mark-symbol path').length"
+    choose = """
+        const [name, done] = arguments, select = document.querySelector("[data-map]");
+        select.value = name;
+        select.dispatchEvent(new Event("change"));
+        setTimeout(done, 200);
+    """
+    for name in ("craft", "cor_rait"):
+        page.execute_async_script(choose, name)
+        taken = json.loads((made / name / "conflicts.json").read_text())["map"]["id"]
+        assert page.execute_script(count) == len(taken)
+
+
+def test_hostile_texts_are_shown_as_they_are(show, tmp_path):
+    folder = made_run(tmp_path / "<i>run", texts=HOSTILE)
+    page = show(write_report([folder], tmp_path / "report.html"))
+    for place, text in enumerate(HOSTILE):
+        assert settle(page, search=f"id:train/{place}") == 1
+        page.find_element("css selector", "#list .open").click()
+        shown = page.execute_script(TEXTS, "#list .open .text, #list .detail .text")
+        assert shown[:3] == [text] * 3  # in the list, in the whole, as the accepted answer
+        states = read_records(folder / "knowledge/initial.parquet", KnowledgeState)
+        assert {answer.text for answer in states[place].responses} <= set(shown)
+    assert page.execute_script(COUNT, "#questions script, #questions img, h1 i") == 0
+    assert page.execute_script("return document.querySelector('h1').textContent") == "<i>run"
+    assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    from selenium.common.exceptions import NoAlertPresentException
+
+    with pytest.raises(NoAlertPresentException):
+        page.switch_to.alert
+
+
+@pytest.mark.parametrize("width", [320, pytest.param(400, marks=pytest.mark.slow)])
+def test_a_phone_scrolls_up_and_down_alone(browser, show, made, width):
+    metrics = {"width": width, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page = show(made / "report.html")
+    page.find_element("css selector", "#list .open").click()
+    page.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    assert page.execute_script("return document.documentElement.scrollWidth") == width
+    assert page.execute_script("return visualViewport.width") == pytest.approx(width, abs=1)
+    wide = page.execute_script(
+        """
+        return [...document.querySelectorAll("main *")].filter((each) => !each.closest(".wide, pre, svg")
+          && each.getBoundingClientRect().right > innerWidth + 1).map((each) => each.outerHTML.slice(0, 80));
+        """
+    )
+    assert wide == []
+
+
+def test_dark_and_light(browser, show, made):
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    label = "return getComputedStyle(document.querySelector('.plot svg text')).fill"
+    page = show(made / "report.html")
+    light, ink = page.execute_script(paper), page.execute_script(label)
+    feature = {"name": "prefers-color-scheme", "value": "dark"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    dark = page.execute_script(paper)
+    assert dark != light
+    assert page.execute_script(label) != ink, "charts follow"
+    button = page.find_element("id", "theme")
+    assert button.text == "Light"
+    button.click()
+    assert page.execute_script(paper) == light
+    page = show(made / "report.html")
+    assert page.execute_script(paper) == light, "the button remembers"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": [feature]})
+    assert page.execute_script(paper) == light, "print is light"
+
+
+def test_print_has_no_controls_and_all_charts(browser, show, made):
+    page = show(made / "report.html")
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert page.execute_script("return [...document.querySelectorAll('details')].every((each) => each.open)")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    seen = "return [...document.querySelectorAll(arguments[0])].filter((each) => each.checkVisibility()).length"
+    assert page.execute_script(seen, "button, input, select, #questions") == 0
+    assert page.execute_script(seen, ".plot svg") == page.execute_script(COUNT, ".plot")
+
+
+def test_the_keyboard_reaches_every_control(show, made):
+    from selenium.webdriver.common.keys import Keys
+
+    page = show(made / "report.html")
+    page.execute_script("document.body.tabIndex = -1; document.body.focus()")
+    reached, ringed = [], []
+    for _ in range(60):
+        page.switch_to.active_element.send_keys(Keys.TAB)
+        name, outline = page.execute_script(
+            "const at = document.activeElement; return [at.id || at.name || at.className || at.tagName, "
+            "getComputedStyle(at).outlineStyle]"
+        )
+        reached.append(name)
+        ringed.append(outline != "none")
+        if name == "open":
+            break
+    assert {"theme", "search", "set", "method", "before", "after", "role", "band", "order", "open"} <= set(reached)
+    assert all(ringed)
+    unnamed = page.execute_script(
+        """
+        return [...document.querySelectorAll("input, select, button")].filter((each) => each.checkVisibility()
+          && !each.textContent.trim() && !each.labels?.length && !each.ariaLabel).length;
+        """
+    )
+    assert unnamed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["begun", "half", "choice", "many", "two"])
+def test_every_kind_of_run_has_a_quiet_page(show, tmp_path, kind):
+    strategies = ("cor_rait", "craft")
+    if kind == "many":
+        strategies = tuple(f"strategy_of_a_long_name_{n}" for n in range(15))
+    folders = [made_run(tmp_path / "run", train=30, strategies=strategies, choice=kind == "choice")]
+    if kind == "begun":
+        shutil.rmtree(folders[0])
+        write_json(folders[0] / "manifest.json", {"status": "running", "steps": {}})
+    if kind == "half":
+        for name in ("craft", "knowledge/tests", "cor_rait/ood.verdicts.parquet", "cor_rait/metrics.json"):
+            path = folders[0] / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        listed(folders[0], status="running")
+    if kind == "two":
+        folders.append(made_run(tmp_path / "other", train=30, seed=3))
+    page = show(write_report(folders, tmp_path / "page.html"))
+    assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    if kind == "two":
+        assert settle(page, run="1") == 30 + 2 * 20
+        assert settle(page) == 2 * (30 + 2 * 20)
+    if kind == "many":
+        assert page.execute_script(COUNT, "#out .set:first-of-type .bars .row") == 17
+    if kind in ("begun", "half"):
+        assert "not finished" in page.find_element("css selector", ".notice").text
+
+
+@pytest.mark.slow
+def test_a_large_page_stays_quick_to_filter(show, tmp_path):
+    """Only a page of questions is ever in the document, however many are found."""
+    folder = made_run(tmp_path / "run", train=3000, tests=30)
+    page = show(write_report([folder], tmp_path / "page.html"))
+    assert settle(page) == 3060
+    assert page.execute_script(COUNT, "#list > li") == 40
+    assert page.execute_script(COUNT, "*") < 20_000
