@@ -1,6 +1,8 @@
 """Results as tables for a terminal: 80 columns, without colour where it is not wanted."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -17,18 +19,38 @@ _MICRO = "micro (over questions)"
 _MACRO = "macro (over subjects)"
 
 
-def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
+def print_run(results: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    """The results of a run, what its dials add, and where to look next."""
+    dials = {
+        name: json.loads(path.read_text("utf-8")) for name in results if (path := folder / name / "dial.json").is_file()
+    }
+    print_results(results, dials)
+    console = Console(highlight=False)
+    console.print()
+    report = folder / "report.html"
+    lines = [f"see it:  {report}"] if report.is_file() else []
+    lines += [f"ask it:  rait ask {folder}", f"Everything is in {folder}"]
+    console.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def print_results(
+    results: Mapping[str, Mapping[str, Any]], dials: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
     """One table a test set: a row a method, in points, THS with its 95 % interval.
 
     Of multiple-choice questions the share unparsable is shown, too, and if they are of several subjects, a second row a
-    method with the macro averages.
+    method with the macro averages. `dials` has what dial.json holds of a strategy: a further row, where it has a test.
     """
     console = Console(highlight=False)
     first = next(iter(results.values()))
+    dials = dials or {}
     for name in first:
         sets = {method: of_method[name] for method, of_method in results.items()}
-        console.print(_set_table(name, sets))
-    notes = ["P_c correct, P_w wrong, P_r refused; over-refusal: refused of what Init-Basic has right."]
+        chosen = {method: dial["tests"][name]["chosen"] for method, dial in dials.items() if name in dial["tests"]}
+        console.print(_set_table(name, sets, chosen))
+    notes = ["P_c correct, P_w wrong, P_r refused.", "Over-refusal: refused of what Init-Basic has right."]
+    if any(dial["tests"] for dial in dials.values()):
+        notes.append("dial: the same model, refused where p(refuse) reaches the threshold of its dial.")
     if any(map(_is_choice, first.values())):
         notes.append("Unparsable: the answer chooses no option; a part of P_w.")
     if any(map(_has_macro, first.values())):
@@ -37,8 +59,8 @@ def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
     console.print("\n".join(notes), style="dim")
 
 
-def _set_table(name: str, sets: Mapping[str, Any]) -> Table:
-    """One test set: what each method makes of it."""
+def _set_table(name: str, sets: Mapping[str, Any], chosen: Mapping[str, Any]) -> Table:
+    """One test set: what each method makes of it, and what it makes of it at the threshold of its dial."""
     first = next(iter(sets.values()))
     choice, macro = _is_choice(first), _has_macro(first)
     columns = (*_SHARES, *(["unparsable"] if choice else []), "over_refusal", "THS")
@@ -54,8 +76,19 @@ def _set_table(name: str, sets: Mapping[str, Any]) -> Table:
     for method, found in sets.items():
         table.add_row(method, *(_cell(found["overall"], column) for column in columns))
         if macro:
-            table.add_row("  macro", *(_cell(found["macro"], column) for column in columns), end_section=True)
+            table.add_row(
+                "  macro", *(_cell(found["macro"], column) for column in columns), end_section=method not in chosen
+            )
+        if method in chosen:
+            dialled = _dialled(chosen[method], found["overall"]["P_c"]["n"])
+            table.add_row("  dial", *(_cell(dialled, column) for column in columns), end_section=macro)
     return table
+
+
+def _dialled(chosen: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """What a dial brings on a test set of n questions, in the form of metrics; what it does not tell is left out."""
+    shares = {name: {"value": chosen[name], "low": None, "high": None, "n": n} for name in _SHARES}
+    return shares | {"THS": {"value": chosen["THS"], "low": chosen["THS_low"], "high": chosen["THS_high"], "n": n}}
 
 
 def _is_choice(metrics: Mapping[str, Any]) -> bool:
