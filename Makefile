@@ -1,17 +1,18 @@
 # make demo    a virtual environment, the package, and `rait run` on the embedded default
 # make test    the quick tests;  make slow: those with real models;  make check: ruff and mypy
+# make docs    the documentation, into build/docs
 PYTHON ?= python3
 VENV   ?= .venv
 RUN    ?= demo-run
 PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test slow check format clean
+.PHONY: demo test slow check docs format clean
 
 demo: $(VENV)/demo.stamp
 	$(VENV)/bin/rait run --out $(RUN)
 
-test: $(VENV)/test.stamp
-	$(VENV)/bin/python -m pytest
+test: $(VENV)/test.stamp # one worker a core; threads of their own would only stand in each other's way
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=logical --dist=loadfile
 
 slow: $(VENV)/test.stamp
 	$(VENV)/bin/python -m pytest -m slow
@@ -20,6 +21,10 @@ check: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+docs: $(VENV)/test.stamp
+	$(VENV)/bin/python docs/reference.py
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict # not --quiet, which hides warnings from --strict
 
 format: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check --fix .

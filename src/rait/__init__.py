@@ -38,12 +38,16 @@ _HOME = {
     "judge": "rait.judging",
     "judge_choice": "rait.choosing",
     "load": "rait.models.loading",
+    "load_embedder": "rait.models.embedding",
     "load_questions": "rait.questions",
     "load_recipe": "rait.recipe",
     "query": "rait.knowledge.query",
+    "question_sets": "rait.sets",
     "read_records": "rait.tables",
+    "rehearsal_examples": "rait.stages",
     "run": "rait.pipeline",
     "strategy": "rait.construction",
+    "tuning_examples": "rait.stages",
     "write_records": "rait.tables",
 }
 

@@ -6,7 +6,7 @@ states = probe_to_file(recipe, Path("states.parquet"), adapter=None, say=print)
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -15,34 +15,42 @@ from rait.construction import Reader, all_strategies, as_it_is, construct, find_
 from rait.construction.preview import Preview, preview
 from rait.diagnosis import write_conflicts
 from rait.errors import InputError, RecipeError, some
+from rait.evaluation.dial import applied
+from rait.export.formats import ROWS, Marks, marks_of, taught
 from rait.knowledge.flow import flows
-from rait.manifest import Say, fingerprint_of, fingerprint_of_all
+from rait.manifest import Say, fingerprint_of, fingerprint_of_all, locked
 from rait.models.features import last_states
 from rait.models.loading import fingerprint, load, load_tokenizer
 from rait.progress import progress
-from rait.prompting import Shots
-from rait.recipe import Recipe, Tuning
+from rait.prompting import Renderer, Shots
+from rait.recipe import Dial, Recipe, Tuning, load_recipe
 from rait.records import Decision, Example, Influence, KnowledgeFlow, KnowledgeState, Role, Verdict
 from rait.sets import all_of, load_pool, load_set, plain, split_shots
+from rait.settings import DIAL_FILE
 from rait.stages import (
     Models,
     answer_all,
     bare_states,
     check_words,
     construction_states,
+    dial_obstacle,
     fine_tune_into,
     measured_influences,
+    no_dial,
     probe_in_shards,
     rehearsal_examples,
+    save_dial,
+    saved_threshold,
     seeded,
+    set_dial,
     tuning_examples,
 )
-from rait.tables import check_target, read_records, write_records, write_rows
+from rait.tables import check_target, read_records, write_json, write_records, write_rows
 
 if TYPE_CHECKING:
     from rait.tuning.sft import TuningResult
 
-FORMS = ("rait", "trl")  # of a file of examples
+FORMS = ("rait", *ROWS)  # of a file of examples
 
 
 def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> list[KnowledgeState]:
@@ -109,10 +117,12 @@ def construct_to_file(
 ) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
     """Decide and write the examples; counts by role and reason, and notes.
 
-    `form` is "rait", the columns of `Example`, or "trl", prompt and completion. Prompts are plain unless `with_model`.
+    `form` is "rait", the columns of `Example`, or one of `rait.export.formats`. Prompts are plain unless `with_model`.
     """
     if form not in FORMS:
         raise RecipeError(f"unknown format {form!r}; known: {', '.join(FORMS)}")
+    if form in ("llama-factory", "axolotl") and not with_model:
+        raise RecipeError(f"{form} reads a text as it is, special tokens included; name their model with --model")
     check_target(out)
     flow = flows(bare_states(initial), bare_states(rehearsed)) if rehearsed else None
     influences = read_records(influence, Influence) if influence else None
@@ -122,11 +132,12 @@ def construct_to_file(
     made = tuning_examples(tokenizer, strategy, initial, selection.decisions, recipe.prompt)
     if decisions:
         write_records(decisions, selection.decisions, Decision)
-    if form == "trl":
-        columns = pa.schema([("prompt", pa.string()), ("completion", pa.string())])
-        write_rows(out, ({"prompt": row.prompt, "completion": row.completion} for row in made), columns)
-    else:
+    if form == "rait":
         write_records(out, made, Example)
+    else:
+        marks = marks_of(tokenizer, Renderer(tokenizer, recipe.prompt, may_refuse=True)) if tokenizer else Marks()
+        rows = [ROWS[form](pair, marks) for pair in taught(made, states, recipe.prompt, tokenizer)]
+        write_rows(out, rows, pa.Table.from_pylist(rows).schema)
     counts = summarise(selection.decisions)
     return {role.value: kinds for role, kinds in counts.items()}, selection.notes
 
@@ -185,9 +196,11 @@ def evaluate_to_file(
     may_refuse: bool,
     strategy: str | None,
     say: Say,
+    dial: bool = True,
 ) -> list[Verdict]:
-    """Answer the recipe's questions greedily, judge, and write the verdicts to `out`.
+    """Answer the recipe's questions, judge, and write the verdicts to `out`.
 
+    Greedy decoding decides what is refused, or with `dial` the threshold that stands beside what was tuned, if any.
     Worked examples stand before each question if `shots_from` names a question set to draw them from. `strategy` names
     the one whose words the model was taught to put around its answers.
     """
@@ -204,10 +217,59 @@ def evaluate_to_file(
         shots, _ = split_shots(load_set(source, recipe.seed), recipe)
     elif recipe.prompt.shots_from:
         shots, _ = split_shots((), recipe)
+    threshold = saved_threshold(adapter, recipe.prompt.refusal) if adapter and dial and may_refuse else None
     loaded = load(recipe.model, adapter=adapter, say=say)
-    verdicts = answer_all(loaded, questions, shots, may_refuse, recipe, "evaluate", read)
+    weigh = threshold is not None
+    verdicts = answer_all(loaded, questions, shots, may_refuse, recipe, "evaluate", read, weigh=weigh)
+    if threshold is not None:
+        say(f"refused where p(refuse) is at least {threshold:.4g}, as {adapter}/{DIAL_FILE} says")
+        verdicts = applied(verdicts, threshold, recipe.prompt.refusal)
     write_records(out, verdicts, Verdict)
     return verdicts
+
+
+def dial_of_run(
+    folder: Path, strategies: Sequence[str] | None, dial: Dial | None, *, save: bool
+) -> dict[str, dict[str, Any]]:
+    """What `dial`, or the one of its recipe, brings a finished run, by strategy; no model is loaded.
+
+    With `save` it is written down as dial.json and beside what was tuned. Raises `RaitError` where the run has no
+    verdicts on calibration questions.
+    """
+    recipe = _recipe_of(folder)
+    wanted = list(strategies or recipe.strategies)
+    unknown = [name for name in wanted if name not in recipe.strategies]
+    if unknown:
+        raise RecipeError(f"{folder} has no strategy {unknown[0]!r}; it has {', '.join(recipe.strategies)}")
+    found: dict[str, dict[str, Any]] = {}
+    with locked(folder):
+        for name in wanted:
+            if obstacle := dial_obstacle(find_strategy(name)):
+                found[name] = no_dial(obstacle)
+                continue
+            verdicts, baseline = (
+                {test: folder / method / f"{test}.verdicts.parquet" for test in ("calibration", *recipe.tests)}
+                for method in (name, "init_basic")
+            )
+            missing = [path for path in (*verdicts.values(), *baseline.values()) if not path.is_file()]
+            if missing:
+                raise InputError(
+                    f"there is no {missing[0]}: the run is not finished, or its recipe has no calibration questions; "
+                    f"give `rait run {folder / 'recipe.yaml'} --out {folder}` calibration questions and let it finish"
+                )
+            found[name] = set_dial(recipe, verdicts, baseline, dial)
+            if save:
+                write_json(folder / name / "dial.json", found[name])
+                save_dial(folder / name / "adapter", found[name], recipe.prompt.refusal)
+    return found
+
+
+def _recipe_of(folder: Path) -> Recipe:
+    """The recipe of a run folder."""
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise InputError(f"{folder} is no run folder: it has no recipe.yaml; give the folder that `rait run` wrote")
+    return load_recipe(path)
 
 
 def _tune_alone(

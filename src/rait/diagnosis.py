@@ -77,6 +77,7 @@ def conflicts(work: Work, name: str, found: Path, flows: Path | None) -> Path:
         "flow": digest(flows) if flows else None,
         "threshold": work.recipe.construction.threshold,
         "seed": work.recipe.seed,
+        "places": "kept",  # conflicts.json of earlier versions lacks the map's places
     }
     with work.book.step(f"{name}/conflicts", key, outputs) as todo:
         if todo:
@@ -113,9 +114,11 @@ def write_conflicts(
         for role in (Role.VANILLA, Role.IDK)
     )
     pairs = conflicting_pairs(kept, vanilla, refused, idk, _PAIRS)
+    places = project(points, seed)
     figures: dict[str, Any] = {
         "crss": [asdict(point) for point in crss(vanilla, idk)],
         "pairs": [asdict(pair) for pair in pairs],
+        "map": {"id": list(ids), "x": places[:, 0].round(3).tolist(), "y": places[:, 1].round(3).tolist()},
     }
     (at,) = crss(vanilla, idk, [SIMILAR])
     rate = "n/a" if at.share is None else f"{at.share:.1%}"
@@ -134,7 +137,7 @@ def write_conflicts(
         lines = [f"{p.similarity:.4f}  idk: {text_of[p.idk]}  |  vanilla: {text_of[p.vanilla]}" for p in pairs]
         file.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
     with atomic(folder / "conflicts.png") as file:
-        conflict_map(file, name, project(points, seed), roles, at)
+        conflict_map(file, name, places, roles, at)
     return sentence
 
 

@@ -10,7 +10,8 @@ model will answer is not known beforehand, so that rows of answers are an assump
 - N answers to a question have L * N**0.78 distinct beginnings under the initial model and L * N**0.33 under the
   rehearsed one, which is surer, where L is the mean number of tokens of the right answers. Measured on atlas with
   Gemma 3 270M; for the initial model and N from 10 to 100 within 8 %.
-- A greedy answer has L tokens; a tuned model's is half the time a refusal.
+- A greedy answer has L tokens; a tuned model's is half the time a refusal. Where the dial is set, a refusal is read
+  whatever is answered, and an answer whatever is refused.
 - The examples of a batch are questions drawn at random, as many as the recipe wants.
 
 Memory is that of each part in a process of its own: see `rait.models.footprint`.
@@ -36,7 +37,7 @@ from rait.recipe import Recipe, Tuning
 from rait.records import Question
 from rait.seeding import ticket
 from rait.sets import load_set, question_sets, split_shots
-from rait.stages import CANDIDATES
+from rait.stages import CANDIDATES, dial_obstacle
 from rait.tables import batched
 
 if TYPE_CHECKING:
@@ -130,12 +131,15 @@ def estimate(recipe: Recipe, say: Say) -> Estimate:
     if any("influences" in strategy.needs for strategy in strategies):
         works.append(plan.influence())
     for name, may_refuse in BASELINES.items():
-        works += [plan.evaluation(name, test, may_refuse=may_refuse, tuned=False) for test in recipe.tests]
+        asked = [*recipe.tests, *(["calibration"] if recipe.calibration and not may_refuse else [])]
+        works += [plan.evaluation(name, test, may_refuse=may_refuse, tuned=False) for test in asked]
     wanted = recipe.construction
     works.append(plan.features(len(strategies) * (wanted.vanilla + wanted.idk)))
     for strategy in strategies:
         works.append(plan.tuning(f"{strategy.name} tuning", recipe.tuning, wanted.vanilla, wanted.idk))
-        works += [plan.evaluation(strategy.name, test, may_refuse=True, tuned=True) for test in recipe.tests]
+        weigh = recipe.calibration is not None and dial_obstacle(strategy) is None
+        asked = [*recipe.tests, *(["calibration"] if weigh else [])]
+        works += [plan.evaluation(strategy.name, test, may_refuse=True, tuned=True, weigh=weigh) for test in asked]
     memory = _memory(plan, works, missing) if tokenizer is not None else ()
     return Estimate(tuple(work.step for work in works), memory, tuple(dict.fromkeys(missing)))
 
@@ -211,8 +215,8 @@ class _Plan:
         takes = partial(footprint.scoring, rows=PASS_TOKENS, shared=0)
         return _Work(Step("features", len(asked), sum(map(len, texts)), rows), "probe", takes)
 
-    def evaluation(self, method: str, test: str, *, may_refuse: bool, tuned: bool) -> _Work:
-        """The answers to a test set."""
+    def evaluation(self, method: str, test: str, *, may_refuse: bool, tuned: bool, weigh: bool = False) -> _Work:
+        """The answers to a test set or to the calibration questions; with `weigh` p(refuse) and an answer besides."""
         name = f"{method} on {test}"
         questions = self.sets.get(test)
         if questions is None or self.tokenizer is None:
@@ -226,8 +230,9 @@ class _Plan:
             return self._scoring(name, "evaluation", questions, render)
         limit = self.recipe.evaluation.max_new_tokens
         answer = self._length(questions, render, limit)
+        refusal = len(self._tokens(render.continuation(self.recipe.prompt.refusal)))
         if tuned:
-            answer = (answer + min(limit, len(self._tokens(render.continuation(self.recipe.prompt.refusal))))) / 2
+            answer = answer + refusal if weigh else (answer + min(limit, refusal)) / 2
         return self._writing(name, "evaluation", questions, render, answer, answer)
 
     def tuning(self, name: str, settings: Tuning, vanilla: int, idk: int) -> _Work:
@@ -311,7 +316,8 @@ def _sets(recipe: Recipe, say: Say, missing: list[str]) -> tuple[dict[str, list[
         return question_sets(recipe, say)
     sets: dict[str, list[Question]] = {}
     shots: Shots = {}
-    for name, source in {"train": recipe.questions, **recipe.tests}.items():
+    calibration = {"calibration": recipe.calibration} if recipe.calibration else {}
+    for name, source in {"train": recipe.questions, **recipe.tests, **calibration}.items():
         try:
             sets[name] = load_set(source, recipe.seed)
             if name == "train":

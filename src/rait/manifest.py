@@ -12,6 +12,7 @@ that has changed since is made again.
 """
 
 import json
+import os
 import platform
 import resource
 import shutil
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import file_digest, sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,6 +30,7 @@ from filelock import FileLock, Timeout
 
 from rait.errors import InputError, RaitError
 from rait.recipe import Recipe, dump_recipe
+from rait.settings import DIAL_FILE
 from rait.tables import atomic, write_json
 
 FORMAT = 1  # of the run folder; raise it when a step's files change their meaning
@@ -67,6 +70,7 @@ class Book:
             "seed": recipe.seed,
             "versions": _versions(),
             "machine": {"system": platform.platform(), "processor": platform.machine()},
+            "process": {"pid": os.getpid(), "host": platform.node(), "since": _now()},
             "steps": self.manifest.get("steps", {}),
         }
         with atomic(self.folder / "recipe.yaml") as file:
@@ -93,6 +97,7 @@ class Book:
             yield False
             return
         self.manifest["steps"].pop(name, None)
+        self.manifest["doing"] = {"step": name, "since": _now()}
         self._save()
         self._notes = []
         start = time.monotonic()
@@ -104,6 +109,7 @@ class Book:
             "seconds": round(time.monotonic() - start, 3),
             "notes": self._notes,
         }
+        self.manifest.pop("doing", None)
         self._save()
 
     def digest(self, path: Path) -> str:
@@ -140,6 +146,22 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the run folder at this moment; False where this one may not ask."""
+    path = folder / ".lock"
+    if not path.exists():
+        return False
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:  # a folder that may be read and not written, in which no process of this user works
+        return False
+    lock.release()
+    return False
+
+
 def fingerprint_of(value: Any) -> str:
     """A hash of plain data, the same in every process."""
     return sha256(_canonical(value)).hexdigest()
@@ -159,11 +181,16 @@ def _canonical(value: Any) -> bytes:
 
 
 def _digest(path: Path) -> str:
-    """Checksum of a file, or of all files of a folder."""
+    """Checksum of a file, or of all files of a folder but the dial, which is set when tuning is over."""
     if path.is_dir():
-        return fingerprint_of({file.name: _digest(file) for file in sorted(path.iterdir()) if file.is_file()})
+        files = (file for file in sorted(path.iterdir()) if file.is_file() and file.name != DIAL_FILE)
+        return fingerprint_of({file.name: _digest(file) for file in files})
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _versions() -> dict[str, str]:

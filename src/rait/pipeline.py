@@ -8,18 +8,19 @@
           rehearsal/{examples.jsonl,losses.json,adapter/}
           init_basic/  init_refuse/  {SET.verdicts.parquet,metrics.json}
           STRATEGY/{decisions.parquet,examples.jsonl,conflicts.{json,txt,png},
-                    losses.json,adapter/,SET.verdicts.parquet,metrics.json,over_refusal.{json,txt}}
+                    losses.json,adapter/,SET.verdicts.parquet,metrics.json,over_refusal.{json,txt},dial.json}
           STRATEGY/seed-N/{decisions.parquet,examples.jsonl,losses.json,adapter/,SET.verdicts.parquet}
-          comparison.{parquet,csv,md,tex}
+          comparison.{parquet,csv,md,tex}  report.html
 
 What is asked, probed, rehearsed and flows is shared by all strategies and seeds; `rait.steps` makes each part once.
 """
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from rait import diagnosis, steps
+from rait import __version__, diagnosis, steps
 from rait.construction import Strategy, find_strategy
 from rait.errors import RecipeError
 from rait.evaluation.comparison import Comparison, Runs
@@ -28,10 +29,11 @@ from rait.manifest import Book, Say, locked
 from rait.progress import say
 from rait.recipe import Recipe
 from rait.records import Verdict
+from rait.reporting.report import write_report
 from rait.reporting.tables import Row, rows, write_tables
 from rait.sets import question_sets
 from rait.shown import shown_prompts
-from rait.stages import Models, check_words
+from rait.stages import Models, check_words, dial_obstacle
 from rait.steps import Work
 from rait.tables import read_records
 
@@ -53,11 +55,11 @@ def run(recipe: Recipe, folder: str | Path, say: Say = say) -> Results:
         book.begin(recipe)
         work, initial, evidence = _prepare(recipe, book, strategies)
         baseline = _baselines(work)
-        verdicts = baseline | _tuned(work, strategies, initial, evidence)
-        results = {
-            name: steps.score(work, folder / name, own, baseline["init_basic"]) for name, own in verdicts.items()
-        }
+        verdicts = baseline | _tuned(work, strategies, initial, evidence, baseline["init_basic"])
+        tests = {name: _of_tests(work, own) for name, own in verdicts.items()}
+        results = {name: steps.score(work, folder / name, own, tests["init_basic"]) for name, own in tests.items()}
         book.end()
+        _report(book, recipe)
         return results
 
 
@@ -79,9 +81,8 @@ def compare(recipe: Recipe, folder: str | Path, seeds: Sequence[int], against: s
         book = Book(folder, say)
         book.begin(recipe)
         work, initial, evidence = _prepare(recipe, book, strategies)
-        verdicts: dict[str, dict[int, dict[str, Path]]] = {
-            name: {recipe.seed: own} for name, own in _baselines(work).items()
-        }
+        baseline = _baselines(work)
+        verdicts: dict[str, dict[int, dict[str, Path]]] = {name: {recipe.seed: own} for name, own in baseline.items()}
         for place, seed in enumerate(seeds):
             book.say(f"seed {seed}, {place + 1} of {len(seeds)}")
             seeded = recipe.model_copy(
@@ -89,13 +90,28 @@ def compare(recipe: Recipe, folder: str | Path, seeds: Sequence[int], against: s
             )
             own = recipe if seed == recipe.seed else seeded
             below = "" if seed == recipe.seed else f"seed-{seed}"
-            for name, tuned in _tuned(work.of(own), strategies, initial, evidence, below).items():
+            found = _tuned(work.of(own), strategies, initial, evidence, baseline["init_basic"], below)
+            for name, tuned in found.items():
                 verdicts.setdefault(name, {})[seed] = tuned
-        found = {test: _compared(work, verdicts, test, against) for test in work.tests}
-        table = rows(found)
+        table = rows({test: _compared(work, verdicts, test, against) for test in work.tests})
         write_tables(folder, table)
         book.end()
+        _report(book, recipe)
         return table
+
+
+def _report(book: Book, recipe: Recipe) -> None:
+    """The page of a finished run, unless it stands and nothing has changed."""
+    comparison = book.folder / "comparison.parquet"
+    key = {
+        "version": __version__,
+        "recipe": recipe.model_dump(mode="json"),
+        "steps": {name: entry["key"] for name, entry in book.manifest["steps"].items() if name != "report"},
+        "comparison": sha256(comparison.read_bytes()).hexdigest() if comparison.exists() else None,
+    }
+    with book.step("report", key, [book.folder / "report.html"]) as todo:
+        if todo:
+            write_report([book.folder], book.folder / "report.html")
 
 
 def _compared(
@@ -128,6 +144,8 @@ def _strategies(recipe: Recipe) -> list[Strategy]:
 def _prepare(recipe: Recipe, book: Book, strategies: Sequence[Strategy]) -> tuple[Work, Path, dict[str, Path]]:
     """What all strategies share: the questions, the initial states, and the evidence that some of them need."""
     work = steps.begin(recipe, book)
+    if not work.calibration:
+        book.say("no dial: the recipe has no calibration questions; calibration.source=... would name some")
     initial = steps.probe(work, "initial", work.pool, None)
     for name, questions in work.tests.items():
         steps.probe(work, f"tests/{name}", questions, None)
@@ -146,19 +164,27 @@ def _prepare(recipe: Recipe, book: Book, strategies: Sequence[Strategy]) -> tupl
 
 
 def _baselines(work: Work) -> dict[str, dict[str, Path]]:
-    """The verdicts of the untuned model, asked plainly and invited to refuse."""
-    return {
-        name: steps.evaluation(work, work.folder / name, strategy=None, may_refuse=may_refuse, adapter=None)
-        for name, may_refuse in BASELINES.items()
-    }
+    """The verdicts of the untuned model, asked plainly and invited to refuse; to calibrate, asked plainly alone."""
+    made = {}
+    for name, may_refuse in BASELINES.items():
+        sets = dict(work.tests) if may_refuse else {**work.tests, **work.calibration}
+        made[name] = steps.evaluation(
+            work, work.folder / name, sets, strategy=None, may_refuse=may_refuse, adapter=None
+        )
+    return made
 
 
 def _tuned(
-    work: Work, strategies: Sequence[Strategy], initial: Path, evidence: Mapping[str, Path], below: str = ""
+    work: Work,
+    strategies: Sequence[Strategy],
+    initial: Path,
+    evidence: Mapping[str, Path],
+    baseline: Mapping[str, Path],
+    below: str = "",
 ) -> dict[str, dict[str, Path]]:
     """The verdicts of every tuned model, in the strategies' folders or in those named `below` in them.
 
-    The strategies' own folders get a diagnosis, too: conflicts before anything is tuned, and over-refusal afterwards.
+    The strategies' own folders get more: conflicts before anything is tuned, over-refusal and the dial afterwards.
     """
     made = {
         strategy.name: steps.construction(work, strategy, work.folder / strategy.name / below, initial, evidence)
@@ -169,11 +195,20 @@ def _tuned(
     for strategy in strategies:
         place = made[strategy.name].parent
         adapter = steps.tune(work, place, made[strategy.name])
-        own = steps.evaluation(work, place, strategy=strategy, may_refuse=True, adapter=adapter)
+        weigh = not below and bool(work.calibration) and dial_obstacle(strategy) is None
+        sets = {**work.tests, **work.calibration} if weigh else work.tests
+        own = steps.evaluation(work, place, sets, strategy=strategy, may_refuse=True, adapter=adapter, weigh=weigh)
         if points:
-            diagnosis.over_refusal(work, place, own, points)
+            diagnosis.over_refusal(work, place, _of_tests(work, own), points)
+        if work.calibration and not below:
+            steps.dial(work, place, strategy, own, baseline)
         verdicts[strategy.name] = own
     return verdicts
+
+
+def _of_tests(work: Work, made: Mapping[str, Path]) -> dict[str, Path]:
+    """Without the calibration questions, on which nothing is reported."""
+    return {name: made[name] for name in work.tests}
 
 
 def _conflicts(work: Work, strategies: Sequence[Strategy], evidence: Mapping[str, Path]) -> Path:

@@ -3,6 +3,7 @@
 `rait.pipeline` puts them in order, `rait.commands` offers them one by one; neither does a stage's work itself.
 """
 
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from rait.construction import (
     find_strategy,
     split_by_correctness,
 )
-from rait.errors import RecipeError
+from rait.errors import InputError, RecipeError
 from rait.evaluation.answering import answer, scores_options
+from rait.evaluation.dial import choose, to_json
 from rait.knowledge.estimators import with_certainty
 from rait.knowledge.query import query
 from rait.knowledge.rehearsal import select, target
@@ -29,9 +31,10 @@ from rait.manifest import Say, fingerprint_of
 from rait.models.loading import LoadedModel, fingerprint, load, load_tokenizer, locate, release
 from rait.progress import progress
 from rait.prompting import Renderer, Shots, choices_of
-from rait.recipe import Construction, Probe, Prompt, Recipe, Tuning
+from rait.recipe import Construction, Dial, Probe, Prompt, Recipe, Tuning
 from rait.records import Decision, Example, Influence, KnowledgeState, Question, Role, Verdict
-from rait.tables import atomic, batched, iter_records, write_json, write_records
+from rait.settings import DIAL_FILE
+from rait.tables import atomic, batched, iter_records, read_records, write_json, write_records
 
 if TYPE_CHECKING:
     from rait.tuning.sft import TuningResult
@@ -252,8 +255,73 @@ def answer_all(
     recipe: Recipe,
     what: str,
     read: Reader = as_it_is,
+    *,
+    weigh: bool = False,
 ) -> list[Verdict]:
-    """Greedy answers to `questions` after `shots`, understood by `read` and judged, with progress."""
+    """Greedy answers to `questions` after `shots`, understood by `read` and judged, with progress.
+
+    With `weigh` they say how probable a refusal is, too, and what is answered without it.
+    """
     render = Renderer(loaded.tokenizer, recipe.prompt, shots, may_refuse)
     with progress(what, len(questions), "question") as advance:
-        return answer(loaded, questions, render, recipe.evaluation, read, advance=advance)
+        return answer(loaded, questions, render, recipe.evaluation, read, weigh=weigh, advance=advance)
+
+
+def dial_obstacle(strategy: Strategy) -> str | None:
+    """Why what a strategy teaches has no p(refuse) to be dialled, or None where it has."""
+    if strategy.read is as_it_is:
+        return None
+    return f"{strategy.name} teaches words around an answer, or many refusals, so there is no one p(refuse)"
+
+
+def set_dial(
+    recipe: Recipe, verdicts: Mapping[str, Path], baseline: Mapping[str, Path], dial: Dial | None = None
+) -> dict[str, Any]:
+    """What dial.json holds: the threshold that `dial`, or the recipe's, finds, and what it brings on every test set.
+
+    `verdicts` and `baseline`, those of the untuned model, are files by set, "calibration" among them. Where no
+    threshold can be chosen, "obstacle" says why.
+    """
+    dial = recipe.dial if dial is None else dial
+    read = {name: (read_records(verdicts[name], Verdict), read_records(baseline[name], Verdict)) for name in verdicts}
+    try:
+        choice = choose(*read.pop("calibration"), dial)
+    except InputError as obstacle:
+        return no_dial(str(obstacle))
+    return to_json(choice, dial, read, seed=recipe.seed, resamples=recipe.evaluation.resamples)
+
+
+def no_dial(obstacle: str) -> dict[str, Any]:
+    """What dial.json holds where there is no threshold, and why."""
+    return {"obstacle": obstacle, "target": None, "threshold": None, "guarantee": None, "tests": {}}
+
+
+def save_dial(adapter: Path, found: Mapping[str, Any], refusal: str) -> None:
+    """Write the threshold of what dial.json holds beside the weights that it is for, or take an old one away."""
+    path = adapter / DIAL_FILE
+    if found["threshold"] is None:
+        path.unlink(missing_ok=True)
+        return
+    wanted = {"threshold": found["threshold"], "refusal": refusal, "target": found["target"]}
+    if not path.is_file() or json.loads(path.read_text("utf-8")) != wanted:
+        write_json(path, wanted)
+
+
+def saved_threshold(adapter: Path, refusal: str) -> float | None:
+    """The threshold that stands beside tuned weights, None for none; `refusal` must be the one that it is for.
+
+    Raises `InputError` where the file cannot be read, and `RecipeError` where it is for another refusal.
+    """
+    path = adapter / DIAL_FILE
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        threshold, taught = float(found["threshold"]), found["refusal"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged; set the dial again with `rait dial RUN --save`, or remove it") from error
+    if taught != refusal:
+        raise RecipeError(
+            f"{path} is for the refusal {taught!r}, and prompt.refusal is {refusal!r}; give both the same words"
+        )
+    return threshold

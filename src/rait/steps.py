@@ -12,7 +12,7 @@ else. `rait.pipeline` puts the steps in order.
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,15 @@ from rait.stages import (
     answer_all,
     bare_states,
     construction_states,
+    dial_obstacle,
     fine_tune_into,
     measured_influences,
+    no_dial,
     probe_in_shards,
     rehearsal_examples,
+    save_dial,
     seeded,
+    set_dial,
     tuning_examples,
 )
 from rait.tables import atomic, count_rows, iter_records, read_records, write_json, write_records
@@ -52,6 +56,7 @@ class Work:
     pool: Path
     shots: Shots
     tests: Mapping[str, Path]
+    calibration: Mapping[str, Path] = field(default_factory=dict)  # the set on which the dial is set, if there is one
 
     @property
     def folder(self) -> Path:
@@ -66,7 +71,8 @@ class Work:
 def begin(recipe: Recipe, book: Book) -> Work:
     """Write down the pool that is probed, the worked examples taken out of it, the test sets, and every prompt."""
     files = {"train": book.folder / "questions/train.parquet"}
-    files |= {name: book.folder / f"questions/{name}.parquet" for name in recipe.tests}
+    calibration = ["calibration"] if recipe.calibration else []
+    files |= {name: book.folder / f"questions/{name}.parquet" for name in [*recipe.tests, *calibration]}
     shots_file = book.folder / "questions/shots.parquet"
 
     # Reading is quick next to everything else, and a changed file must be noticed: it is done at every start.
@@ -80,7 +86,8 @@ def begin(recipe: Recipe, book: Book) -> Work:
     counts = ", ".join(f"{len(questions)} {name}" for name, questions in sets.items())
     book.say(f"{counts} questions; {len(all_of(shots))} more serve as worked examples")
     tests = {name: files[name] for name in recipe.tests}
-    work = Work(recipe, book, Models(recipe, book.say), files["train"], shots, tests)
+    held_out = {name: files[name] for name in calibration}
+    work = Work(recipe, book, Models(recipe, book.say), files["train"], shots, tests, held_out)
     _prompts(work, {name: questions[0] for name, questions in sets.items()})
     return work
 
@@ -235,13 +242,23 @@ def tune(work: Work, place: Path, made: Path) -> Path:
 
 
 def evaluation(
-    work: Work, place: Path, *, strategy: Strategy | None, may_refuse: bool, adapter: Path | None
+    work: Work,
+    place: Path,
+    sets: Mapping[str, Path],
+    *,
+    strategy: Strategy | None,
+    may_refuse: bool,
+    adapter: Path | None,
+    weigh: bool = False,
 ) -> dict[str, Path]:
-    """Greedy answers to every test set, judged. A base model that was not tuned is shown worked examples."""
+    """Greedy answers to the questions of `sets`, judged. A base model that was not tuned is shown worked examples.
+
+    With `weigh` they say how probable a refusal is, too, and what is answered without it.
+    """
     recipe = work.recipe
     shots = work.shots if strategy is None else {}
     made: dict[str, Path] = {}
-    for name, questions in work.tests.items():
+    for name, questions in sets.items():
         out = made[name] = place / f"{name}.verdicts.parquet"
         key = {
             "model": work.models.key(adapter),
@@ -253,7 +270,7 @@ def evaluation(
             "may_refuse": may_refuse,
             "evaluation": recipe.evaluation.model_dump(exclude={"resamples"}),
             "read": strategy.read.__qualname__ if strategy else None,
-        }
+        } | ({"weighed": True} if weigh else {})
         with work.book.step(f"{_name(work, place)}/{name}", key, [out]) as todo:
             if todo:
                 loaded = work.models.load(adapter)
@@ -261,8 +278,32 @@ def evaluation(
                 asked = read_records(questions, Question)
                 what = f"evaluate {_name(work, place)} on {name}"
                 read = strategy.read if strategy else as_it_is
-                write_records(out, answer_all(loaded, asked, shown, may_refuse, recipe, what, read), Verdict)
+                found = answer_all(loaded, asked, shown, may_refuse, recipe, what, read, weigh=weigh)
+                write_records(out, found, Verdict)
     return made
+
+
+def dial(
+    work: Work, place: Path, strategy: Strategy, verdicts: Mapping[str, Path], baseline: Mapping[str, Path]
+) -> None:
+    """Choose when the tuned model refuses, and save it with what was tuned."""
+    recipe, book, out = work.recipe, work.book, place / "dial.json"
+    obstacle = dial_obstacle(strategy)
+    key = {
+        "obstacle": obstacle,
+        "verdicts": {name: book.digest(path) for name, path in verdicts.items()},
+        "baseline": {name: book.digest(baseline[name]) for name in verdicts},
+        "dial": recipe.dial.model_dump(),
+        "resamples": recipe.evaluation.resamples,
+        "seed": recipe.seed,
+    }
+    with book.step(f"{_name(work, place)}/dial", key, [out]) as todo:
+        if todo:
+            found = no_dial(obstacle) if obstacle else set_dial(recipe, verdicts, baseline)
+            if found["threshold"] is None:
+                book.note(f"{_name(work, place)} has no dial: {found['obstacle']}")
+            write_json(out, found)
+    save_dial(place / "adapter", json.loads(out.read_text("utf-8")), recipe.prompt.refusal)
 
 
 def score(work: Work, place: Path, verdicts: Mapping[str, Path], baseline: Mapping[str, Path]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ there is whole. Both directions hold a few thousand rows at a time, however long
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -34,6 +35,8 @@ Entry = tuple[int, dict[str, Any] | str]
 SUFFIXES = (".jsonl", ".parquet")
 _ROWS = 8192  # read or written at once; a row group of a Parquet file
 _PROBLEMS_SHOWN = 20
+_ALIKE_SHOWN = 3
+_PARTICULARS = re.compile(r"\bfound\b.*|\bid .* was already used\b.*|(, item )?\d+")  # of one alone
 _TEXT_SHOWN = 30
 
 
@@ -199,14 +202,37 @@ def check_readable(path: str | Path) -> Path:
     return path
 
 
+def kind_of(problem: str) -> str:
+    """A problem without what tells it from others like it: lines, ids, what was found."""
+    return _PARTICULARS.sub("", problem)
+
+
 def report_problems(problems: Sequence[str], headline: str) -> None:
-    """Raise `InputError` with the first 20 of `problems` below `headline` and a count of the rest, if there are any."""
+    """Raise `InputError` with `problems` below `headline`, if there are any.
+
+    Up to 20 are shown as they are. Where there are more, those that differ in line, id or value alone stand together,
+    the first 3 of them, and the others are counted.
+    """
     if not problems:
         return
-    shown = list(problems[:_PROBLEMS_SHOWN])
-    if len(problems) > len(shown):
-        shown.append(f"... and {len(problems) - len(shown)} more")
+    lines = [(problem, 1) for problem in problems]  # what is shown, and for how many problems it stands
+    if len(problems) > _PROBLEMS_SHOWN:
+        groups: dict[str, list[str]] = {}
+        for problem in problems:
+            groups.setdefault(kind_of(problem), []).append(problem)
+        lines = [line for alike in groups.values() for line in _shortened(alike)]
+    shown = [line for line, _ in lines[:_PROBLEMS_SHOWN]]
+    if rest := sum(count for _, count in lines[_PROBLEMS_SHOWN:]):
+        shown.append(f"... and {rest} more")
     raise InputError("\n  ".join([f"{headline}:", *shown]))
+
+
+def _shortened(alike: Sequence[str]) -> list[tuple[str, int]]:
+    """The first of problems alike and a count of the others, each with the number of problems it stands for."""
+    more = len(alike) - _ALIKE_SHOWN
+    if more <= 1:
+        return [(problem, 1) for problem in alike]
+    return [*((problem, 1) for problem in alike[:_ALIKE_SHOWN]), (f"... and {more} more like this", more)]
 
 
 def _rows(path: str | Path, records: Iterator[Any], kind: type | None) -> Iterator[dict[str, Any]]:

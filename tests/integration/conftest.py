@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rait.pipeline import run
 from rait.prompting import Renderer
-from rait.recipe import Prompt
+from rait.recipe import Prompt, load_recipe
 from rait.records import Question
 from tiny import random_model, save, word_tokenizer
 
@@ -100,3 +101,10 @@ evaluation: {{max_new_tokens: 4, resamples: 200}}
         "utf-8",
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def whole_run(recipe_file, tmp_path_factory):
+    """The folder of a run of that recipe, to be copied by those that change it; and its results."""
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    return folder, run(load_recipe(recipe_file), folder)

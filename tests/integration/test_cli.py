@@ -1,6 +1,7 @@
 """The command line as a user meets it: stages one by one, exit codes, one-sentence errors, JSON."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,16 +98,11 @@ def test_the_stages_one_by_one(call, world, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def probed(world, tmp_path_factory):
-    """A folder with the states of the tiny model, as another process would leave them, and an adapter."""
+def probed(whole_run, tmp_path_factory):
+    """A folder with the states of the tiny model, as a run left them, and the adapter of its rehearsal."""
     folder = tmp_path_factory.mktemp("probed")
-    command = [sys.executable, "-m", "rait.cli"]
-    model = ["--model", world / "model"]
-    probe = [*command, "probe", *model, "--questions", world / "train.jsonl", "--out", folder / "s0.parquet", *SETTINGS]
-    subprocess.run(list(map(str, probe)), check=True)
-    rehearsal = ["rehearsal.rule=top", "rehearsal.size=24", "rehearsal.tuning.epochs=1"]
-    rehearse = [*command, "rehearse", *model, "--states", folder / "s0.parquet", "--out", folder / "r", *SETTINGS]
-    subprocess.run([*map(str, rehearse), *rehearsal], check=True)
+    shutil.copy(whole_run[0] / "knowledge/initial.parquet", folder / "s0.parquet")
+    shutil.copytree(whole_run[0] / "rehearsal/adapter", folder / "r/adapter")
     return folder
 
 
@@ -302,12 +298,12 @@ def test_nothing_heavy_is_imported_for_help():
         pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
     ],
 )
-def test_killed_it_goes_on(recipe_file, tmp_path, number, code):
+def test_killed_it_goes_on(call, recipe_file, tmp_path, number, code):
     """A process of its own, stopped in the middle; the same command then ends the run."""
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "rait.cli", "run", str(recipe_file), "--out", str(folder), "--json"]
+    command = ["run", recipe_file, "strategies=[craft]", "tuning.epochs=2", "--out", folder, "--json"]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "rait.cli", *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -324,7 +320,7 @@ def test_killed_it_goes_on(recipe_file, tmp_path, number, code):
         assert "same command again" in err
         assert "Traceback" not in err
     (folder / "knowledge/.rehearsed.parquet.0123.part").write_bytes(b"half")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
+    done, out, err = call(*command)
+    assert done == 0, err
     assert not list(folder.rglob("*.part"))
-    assert json.loads(done.stdout)["results"]["craft"]["id"]["overall"]["P_c"]["n"] == 36
+    assert json.loads(out)["results"]["craft"]["id"]["overall"]["P_c"]["n"] == 36

@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,13 +12,12 @@ from rait.recipe import load_recipe
 from rait.records import Example, Outcome, Verdict
 from rait.tables import read_records
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "own_strategy.py"
-WORDED = "strategies=[cor_rait, craft, r_tuning, absolute, multisample, grait]"
+WORDED = "strategies=[r_tuning, absolute, multisample, grait]"
 
 
 @pytest.fixture(scope="module")
-def grid(recipe_file, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("grid") / "run"
+def grid(recipe_file, whole_run, tmp_path_factory):
+    folder = shutil.copytree(whole_run[0], tmp_path_factory.mktemp("grid") / "run")
     rows = compare(load_recipe(recipe_file), folder, seeds=(0, 1), against="cor_rait", say=lambda _: None)
     return folder, rows
 
@@ -101,11 +97,3 @@ def test_methods_of_others_go_all_the_way(recipe_file, grid, tmp_path):
     assert len(several) > len({example.id for example in several})
     suffix = "Are you sure you accurately answered the question based on your internal knowledge? I am"
     assert all(suffix in example.completion for example in read_records(folder / "r_tuning/examples.jsonl", Example))
-
-
-def test_a_strategy_of_ones_own_needs_no_change_to_rait(recipe_file, grid, tmp_path):
-    folder = shutil.copytree(grid[0], tmp_path / "run")
-    words = ["run", str(recipe_file), "strategies=[middling]", "--out", str(folder), "--json"]
-    done = subprocess.run([sys.executable, str(EXAMPLE), *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "middling" in json.loads(done.stdout)["results"]

@@ -99,7 +99,7 @@ def test_parsing_what_is_written_repeats_the_evaluation_alone(finished, recipe_f
     again = run(load_recipe(recipe_file, [*choices, *OPEN, "evaluation.choice=generate"]), folder)
     after = json.loads((folder / "manifest.json").read_text())
     done = {step for step in after["steps"] if after["steps"][step] != before["steps"].get(step)}
-    assert all(step.endswith(("/id", "/ood", "/metrics", "/over_refusal")) for step in done - {"prompts"})
+    assert all(step.endswith(("/id", "/ood", "/metrics", "/over_refusal")) for step in done - {"prompts", "report"})
     verdicts = read_records(folder / "craft/id.verdicts.parquet", Verdict)
     assert {verdict.rule for verdict in verdicts} <= {"option", "unparsable", "refused", "refused_and_answered"}
     unparsable = [verdict for verdict in verdicts if verdict.rule == "unparsable"]

@@ -15,10 +15,8 @@ STAGES = ["questions", "knowledge/initial", "rehearsal", "knowledge/rehearsed", 
 
 
 @pytest.fixture(scope="module")
-def finished(recipe_file, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run") / "whole"
-    results = run(load_recipe(recipe_file), folder)
-    return folder, results
+def finished(whole_run):
+    return whole_run
 
 
 def test_it_learns_to_refuse_what_it_does_not_know(finished):
@@ -84,6 +82,7 @@ def test_the_folder_holds_what_is_promised_and_nothing_else(finished):
         "recipe.yaml",
         "manifest.json",
         "prompts.txt",
+        "report.html",
         "rehearsal/examples.jsonl",
         "rehearsal/losses.json",
     }
@@ -127,7 +126,8 @@ def test_a_second_start_does_nothing(recipe_file, copy):
 
 def test_a_changed_key_redoes_what_depends_on_it(recipe_file, copy):
     assert redone(recipe_file, copy, "evaluation.resamples=300") == {
-        f"{method}/metrics" for method in ("init_basic", "init_refuse", "cor_rait", "craft")
+        "report",
+        *(f"{method}/metrics" for method in ("init_basic", "init_refuse", "cor_rait", "craft")),
     }
     done = redone(recipe_file, copy, "evaluation.resamples=300", "construction.idk=8", "construction.vanilla=32")
     assert "knowledge/initial" not in done

@@ -15,7 +15,20 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the top down. A unit is a module or folder directly in the package; it may import from its own layer and below.
 LAYERS = [
     {"cli"},
-    {"pipeline", "commands", "summary", "reporting", "estimate", "ranked", "diagnosis", "steps"},
+    {
+        "pipeline",
+        "asking",
+        "export",
+        "explaining",
+        "status",
+        "commands",
+        "summary",
+        "reporting",
+        "estimate",
+        "ranked",
+        "diagnosis",
+        "steps",
+    },
     {"stages", "shown", "sets"},
     {"knowledge", "construction", "tuning", "evaluation"},
     {"questions", "models", "prompting", "chat", "judging", "choosing", "progress", "tables", "manifest"},
@@ -26,6 +39,7 @@ STAGES = LAYERS[3]
 DEPTH = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "sentence_transformers", "pandas"}
+HEAVY |= {"sklearn", "matplotlib", "altair", "jinja2", "vl_convert"}
 HEAVY_FILES = {"models/tree.py", "models/drawing.py", "models/sampler.py", "models/scoring.py"}
 HEAVY_FOLDER = "tuning/"
 

@@ -1,5 +1,6 @@
 """The tables for a terminal: what they show, in 80 columns, without cutting a number."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from rait.evaluation.metrics import evaluate, to_json
 from rait.questions.mmlu import groups_of
 from rait.records import Outcome, Verdict
-from rait.summary import print_metrics, print_results
+from rait.summary import print_metrics, print_results, print_run
 
 KINDS = {
     "c": (Outcome.CORRECT, "letter"),
@@ -135,3 +136,26 @@ def test_metrics_without_categories_or_options_show_one_average(capsys: pytest.C
     print_metrics(evaluate(verdicts({"": "cwr"}, ())))
     text = " ".join(lines(capsys))
     assert "macro" not in text and "micro" not in text and "unparsable" not in text and "group" not in text
+
+
+def test_a_dial_is_a_second_row_of_its_strategy(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = {"P_c": 0.5, "P_w": 0.2, "P_r": 0.3, "THS": 0.3, "THS_low": 0.25, "THS_high": 0.4}
+    dial = {"threshold": 0.3, "tests": {"held_out": {"chosen": chosen}}}
+    print_results(results(options=()), {"craft": dial, "other": {"threshold": None, "tests": {}}})
+    shown = lines(capsys)
+    assert row(shown, "craft")[1] == "45.0"
+    assert row(shown, "dial", "craft") == ["dial", "50.0", "20.0", "30.0", "", "30.0 [25.0, 40.0]"]
+    assert sum(cells(line)[0] == "dial" for line in shown if line.startswith("│")) == 1
+    assert "dial:" in " ".join(shown)
+
+
+def test_the_end_of_a_run_says_where_to_look(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "craft").mkdir(parents=True)
+    (run / "report.html").touch()
+    (run / "craft/dial.json").write_text('{"threshold": null, "obstacle": "words", "tests": {}}', "utf-8")
+    print_run(results(options=()), run)
+    out = capsys.readouterr().out
+    assert f"rait ask {run}" in out and f"{run / 'report.html'}" in out and f"Everything is in {run}" in out
+    assert "dial" not in out
+    assert "\x1b" not in out

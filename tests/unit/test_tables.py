@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rait.errors import InputError
 from rait.records import Answer, Decision, Example, KnowledgeFlow, KnowledgeState, Outcome, Question, Role, Verdict
-from rait.tables import check_readable, read_records, read_rows, write_records, write_rows
+from rait.tables import check_readable, read_records, read_rows, report_problems, write_records, write_rows
 
 GOOD = {"id": "a", "question": "Who?", "answers": ["me"], "correctness": 0.5, "certainty": 1}
 
@@ -248,12 +248,44 @@ def test_all_problems_of_a_file_are_reported_in_the_order_of_its_lines(tmp_path)
 
 
 def test_twenty_problems_are_shown_and_the_rest_counted(tmp_path):
-    path = write_lines(tmp_path / "s.jsonl", *(b"broken" if n % 2 else GOOD | {"id": n} for n in range(25)))
+    letters = "abcdefghijklmnopqrstuvwxy"
+    problems = [f"FILE:{n}: field {letter!r} is missing" for n, letter in enumerate(letters, 1)]
+    with pytest.raises(InputError) as caught:
+        report_problems([*problems, *problems[-1:] * 9], "FILE is wrong")
+    # 25 kinds, the last of which comes nine times more.
+    assert str(caught.value).split("\n  ") == ["FILE is wrong:", *problems[:20], "... and 14 more"]
 
-    first, *problems, rest = message(path, KnowledgeState)
-    assert first == "FILE does not hold KnowledgeState rows:"
-    assert [problem.split(":")[1] for problem in problems] == [str(n) for n in range(1, 21)]
-    assert rest == "... and 5 more"
+
+def test_what_fits_is_shown_as_it_stands():
+    problems = [f"FILE:{n}: field {'ab'[n % 2]!r} is missing" for n in range(20)]
+    with pytest.raises(InputError) as caught:
+        report_problems(problems, "FILE is wrong")
+    assert str(caught.value).split("\n  ") == ["FILE is wrong:", *problems]
+
+
+def test_problems_that_are_alike_stand_together(tmp_path):
+    path = write_lines(tmp_path / "s.jsonl", *(b"broken" if n % 2 else GOOD | {"id": n} for n in range(40)))
+
+    assert message(path, KnowledgeState) == [
+        "FILE does not hold KnowledgeState rows:",
+        "FILE:1: field 'id': expected text, found 0",
+        "FILE:3: field 'id': expected text, found 2",
+        "FILE:5: field 'id': expected text, found 4",
+        "... and 17 more like this",
+        "FILE:2: not JSON (Expecting value)",
+        "FILE:4: not JSON (Expecting value)",
+        "FILE:6: not JSON (Expecting value)",
+        "... and 17 more like this",
+    ]
+
+
+def test_a_missing_field_is_not_like_another():
+    rows = [f"q.jsonl:{n}: field {name!r} is missing" for n in range(1, 501) for name in ("id", "answers")]
+    with pytest.raises(InputError) as caught:
+        report_problems(rows, "q.jsonl is wrong")
+    assert str(caught.value).split("\n  ")[1:] == [
+        *(line for first in (0, 1) for line in [*rows[first:6:2], "... and 497 more like this"])
+    ]
 
 
 def test_an_id_that_stands_there_three_times_names_the_first(tmp_path):

@@ -120,7 +120,9 @@ def construct(
     model: Annotated[
         str | None, typer.Option("--model", help="word the prompts for this model's chat template")
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="rait, or trl: prompt and completion alone")] = "rait",
+    form: Annotated[
+        str, typer.Option("--format", help="rait, trl, trl-chat, llama-factory or axolotl; see rait export")
+    ] = "rait",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="write nothing: show what every strategy would take, side by side")
     ] = False,
@@ -214,9 +216,12 @@ def evaluate(
     strategy: Annotated[
         str | None, typer.Option("--strategy", help="what it was tuned by, if that teaches words around an answer")
     ] = None,
+    dial: Annotated[
+        bool, typer.Option("--dial/--no-dial", help="refuse by the threshold that stands beside the adapter, if any")
+    ] = True,
     json: Json = False,
 ) -> None:
-    """Ask a model test questions greedily and judge every answer: correct, wrong or refused."""
+    """Ask a model test questions and judge every answer: correct, wrong or refused."""
     from rait.commands import evaluate_to_file
     from rait.evaluation.metrics import evaluate as measure
     from rait.evaluation.metrics import format_metric, to_json
@@ -224,7 +229,9 @@ def evaluate(
     from rait.questions.mmlu import groups_of
 
     recipe = settings_of(overrides, model=model, questions=questions, split=split)
-    found = evaluate_to_file(recipe, out, adapter, shots_from, may_refuse=not basic, strategy=strategy, say=say)
+    found = evaluate_to_file(
+        recipe, out, adapter, shots_from, may_refuse=not basic, strategy=strategy, say=say, dial=dial
+    )
     metrics = measure(found, groups=groups_of(verdict.category for verdict in found), seed=recipe.seed)
     shares = ", ".join(f"{name} {format_metric(metrics.overall[name])}" for name in ("P_c", "P_w", "P_r"))
     done(json, {"verdicts": str(out), "metrics": to_json(metrics)}, f"{shares}; written to {out}")

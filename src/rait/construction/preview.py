@@ -14,11 +14,11 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from rait.construction.selection import construct, summarise
-from rait.construction.strategies import Evidence, Plan, Queue, Strategy, find_strategy, split_by_correctness
+from rait.construction.selection import candidates, construct, summarise
+from rait.construction.strategies import Evidence, Strategy, find_strategy, split_by_correctness
 from rait.errors import InputError, ShortageError, some
 from rait.recipe import Construction
-from rait.records import Decision, Influence, KnowledgeFlow, KnowledgeState, Role
+from rait.records import Influence, KnowledgeFlow, KnowledgeState, Role
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """The values of tau_mu that are swept."""
@@ -116,12 +116,16 @@ def preview(
         except InputError as error:
             return StrategyPreview(strategy.name, None, None, {}, obstacle=str(error)), None
         except ShortageError as error:
-            plan = strategy.plan(states, evidence, settings)
-            return _describe(strategy, plan, (), obstacle=str(error)), None
-        # A decision does not tell what a question was a candidate for; the plan that it came from does.
-        plan = strategy.plan(states, evidence, settings)
-        ids = {role: frozenset(of.id for of in selection.decisions if of.role is role) for role in _TAKEN}
-        return _describe(strategy, plan, selection.decisions, selection.notes), ids
+            waiting = candidates(strategy.plan(states, evidence, settings))
+            vanilla, idk = (_share([], waiting[role]) for role in _TAKEN)
+            return StrategyPreview(strategy.name, vanilla, idk, {}, obstacle=str(error)), None
+        # Decisions stand in the order of the states.
+        decided = list(zip(states, selection.decisions, strict=True))
+        taken = {role: [state for state, decision in decided if decision.role is role] for role in _TAKEN}
+        vanilla, idk = (_share(taken[role], selection.candidates[role]) for role in _TAKEN)
+        dropped = summarise(selection.decisions)[Role.DROPPED]
+        ids = {role: frozenset(state.id for state in taken[role]) for role in _TAKEN}
+        return StrategyPreview(strategy.name, vanilla, idk, dropped, selection.notes), ids
 
     seen = [one(find_strategy(name)) for name in dict.fromkeys(names)]
     chosen = {found.strategy: ids for found, ids in seen if ids is not None}
@@ -149,23 +153,6 @@ _TAKEN = (Role.VANILLA, Role.IDK)
 _Choice = Mapping[Role, frozenset[str]]
 
 
-def _describe(
-    strategy: Strategy,
-    plan: Plan,
-    decisions: Sequence[Decision],
-    notes: tuple[str, ...] = (),
-    obstacle: str | None = None,
-) -> StrategyPreview:
-    return StrategyPreview(
-        strategy=strategy.name,
-        vanilla=_share(plan.vanilla, Role.VANILLA, decisions),
-        idk=_share(plan.idk, Role.IDK, decisions),
-        dropped=summarise(decisions)[Role.DROPPED],
-        notes=notes,
-        obstacle=obstacle,
-    )
-
-
 def _check_responses(strategy: Strategy, states: Sequence[KnowledgeState]) -> None:
     without = [state.id for state in states if not (state.responses or state.probabilities)]
     if "responses" in strategy.needs and without:
@@ -175,12 +162,9 @@ def _check_responses(strategy: Strategy, states: Sequence[KnowledgeState]) -> No
         )
 
 
-def _share(queue: Queue | None, role: Role, decisions: Sequence[Decision]) -> Share:
-    candidates = queue.states if queue is not None else ()
-    ids = {decision.id for decision in decisions if decision.role is role}
-    taken = [state for state in candidates if state.id in ids]
+def _share(taken: Sequence[KnowledgeState], waiting: int) -> Share:
     return Share(
-        candidates=len(candidates),
+        candidates=waiting,
         taken=len(taken),
         correctness=fmean(state.correctness for state in taken) if taken else None,
         certainty=fmean(state.certainty for state in taken) if taken else None,

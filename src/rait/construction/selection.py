@@ -22,10 +22,14 @@ from rait.records import TOLERANCE, Decision, Example, Influence, KnowledgeFlow,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What a strategy chose: one decision a question, in the order of the states, and notes the user should see."""
+    """What a strategy chose: one decision a question, in the order of the states, and notes the user should see.
+
+    `candidates` counts the questions that queued for vanilla and for idk, taken or not.
+    """
 
     strategy: str
     decisions: tuple[Decision, ...]
+    candidates: Mapping[Role, int]
     notes: tuple[str, ...] = ()
 
 
@@ -61,7 +65,17 @@ def construct(
     for question, reason in plan.left_out.items():
         decided[question] = Decision(id=question, role=Role.DROPPED, reason=reason)
     _weigh(decided, plan.weights)
-    return Selection(strategy=name, decisions=tuple(decided[state.id] for state in states), notes=notes)
+    return Selection(
+        strategy=name,
+        decisions=tuple(decided[state.id] for state in states),
+        candidates=candidates(plan),
+        notes=notes,
+    )
+
+
+def candidates(plan: Plan) -> dict[Role, int]:
+    """How many questions queue for each role in `plan`."""
+    return {Role.VANILLA: len(plan.vanilla.states), Role.IDK: len(plan.idk.states) if plan.idk is not None else 0}
 
 
 def examples(
@@ -110,6 +124,7 @@ def summarise(decisions: Sequence[Decision]) -> dict[Role, dict[str, int]]:
 
 
 def _decisions(queue: Queue, role: Role, size: int, flows: Mapping[str, KnowledgeFlow]) -> Iterator[Decision]:
+    taken, left = f"{queue.order} for {role}", f"not among the {queue.order} for {role}"
     for rank, state in enumerate(queue.states):
         place = f"place {rank + 1} of {len(queue.states)}"
         facts = f"correctness {state.correctness:.3g}, certainty {state.certainty:.3g}"
@@ -117,9 +132,9 @@ def _decisions(queue: Queue, role: Role, size: int, flows: Mapping[str, Knowledg
             # Rounded, so that the noise of a difference of k/N floats prints as 0.
             facts += f", correctness flow {round(flows[state.id].correctness_flow, 9) + 0.0:+.3g}"
         if rank < size:
-            yield Decision(id=state.id, role=role, reason=f"{queue.order} for {role}: {place}, {facts}", rank=rank)
+            yield Decision(id=state.id, role=role, reason=f"{taken}: {place}, {facts}", rank=rank)
         else:
-            reason = f"not among the {queue.order} for {role}: {place}, {size} taken, {facts}"
+            reason = f"{left}: {place}, {size} taken, {facts}"
             yield Decision(id=state.id, role=Role.DROPPED, reason=reason, rank=rank)
 
 
@@ -137,7 +152,8 @@ def _sizes(
     chosen: Strategy, plan: Plan, wanted: tuple[int, int], settings: Construction
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
     """How many to take of (vanilla, idk), and the notes about it."""
-    available = (len(plan.vanilla.states), len(plan.idk.states) if plan.idk is not None else 0)
+    vanilla, idk = candidates(plan).values()
+    available = (vanilla, idk)
     if available[0] >= wanted[0] and available[1] >= wanted[1]:
         return wanted, ()
     fitting = _shrink(wanted, available)

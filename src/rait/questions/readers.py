@@ -16,6 +16,7 @@ is counted by reason. A source is gone through once, and what is held does not g
 are returned and their places.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,9 +34,9 @@ from rait.questions.opentriviaqa import Dropped
 from rait.recipe import check_recipe
 from rait.records import Question
 from rait.settings import Questions
-from rait.tables import report_problems
+from rait.tables import kind_of, report_problems
 
-_PROBLEMS_HELD = 100  # more than are shown; of the others the number is kept
+_PROBLEMS_HELD = 1000  # of the others the kind is kept
 
 
 @dataclass(slots=True)
@@ -205,4 +206,6 @@ def _inner(value: Any) -> Sequence[str]:
 
 
 def _note(problems: list[str], place: Place, wrong: Sequence[str]) -> None:
-    problems += [f"{where(place)}: {what}" if len(problems) < _PROBLEMS_HELD else "" for what in wrong]
+    for what in wrong:
+        line = f"{where(place)}: {what}"
+        problems.append(line if len(problems) < _PROBLEMS_HELD else sys.intern(kind_of(line)))

@@ -11,6 +11,7 @@ import errno
 import gc
 import json
 import math
+import os
 import shutil
 import time
 import warnings
@@ -77,11 +78,11 @@ def fine_tune(
     steps = tuning.steps(len(rows))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of one library about another's names
-        with tree_attention(loaded.model), progress(what, steps, "step") as advance:
+        with tree_attention(loaded.model), progress(what, steps, "step") as advance, _logs_in(folder / "tracking"):
             try:
                 trainer = _AnswerTrainer(
                     model=loaded.model,
-                    args=_arguments(tuning, steps, checkpoints, seed, precision, loaded.model.device),
+                    args=_arguments(tuning, steps, checkpoints, seed, precision, loaded.model.device, what),
                     train_dataset=Dataset.from_list(weighted),
                     processing_class=loaded.tokenizer,
                     peft_config=_lora(tuning) if tuning.method == "lora" else None,
@@ -176,7 +177,7 @@ class _Watch(TrainerCallback):
 
 
 def _arguments(
-    tuning: Tuning, steps: int, checkpoints: Path, seed: int, precision: torch.dtype, device: torch.device
+    tuning: Tuning, steps: int, checkpoints: Path, seed: int, precision: torch.dtype, device: torch.device, what: str
 ) -> SFTConfig:
     on_cpu = device.type == "cpu"
     micro = _micro_batch(tuning)
@@ -205,7 +206,8 @@ def _arguments(
         remove_unused_columns=False,  # the weights are no argument of the model's, and would be dropped
         dataloader_pin_memory=not on_cpu,
         disable_tqdm=True,
-        report_to="none",
+        report_to=list(tuning.report_to) or "none",
+        run_name=what,
     )
 
 
@@ -285,6 +287,20 @@ def _last_logits(model: Any, prompts: Sequence[Sequence[int]]) -> Tensor:
         logits = Head(network)(states[torch.stack([own[-1] for own in rows])])
     network.train(training)
     return logits
+
+
+@contextmanager
+def _logs_in(folder: Path) -> Iterator[None]:
+    """Let TensorBoard write there; by itself it would write among the checkpoints, which are removed."""
+    name = "TENSORBOARD_LOGGING_DIR"
+    if name in os.environ:  # the user's choice
+        yield
+        return
+    os.environ[name] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 @contextmanager
