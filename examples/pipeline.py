@@ -23,6 +23,8 @@ from rait import (
     write_records,
 )
 
+if len(sys.argv) < 3:
+    sys.exit("usage: python examples/pipeline.py FOLDER RECIPE [KEY=VALUE]...")
 out, recipe = Path(sys.argv[1]), load_recipe(sys.argv[2], sys.argv[3:])
 sets, shots = question_sets(recipe, print)
 embed = load_embedder(recipe.probe.embedder)

@@ -59,4 +59,6 @@ def score(questions, after, before):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 5 or sys.argv[1] not in ("collect", "score"):
+        sys.exit(__doc__)
     {"collect": collect, "score": score}[sys.argv[1]](*sys.argv[2:])

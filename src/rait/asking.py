@@ -9,7 +9,8 @@ The model is asked as the run's evaluation asks it, and refuses where p(refuse) 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,19 @@ from rait.errors import InputError, RecipeError
 from rait.evaluation.answering import answer
 from rait.evaluation.dial import applied
 from rait.evaluation.metrics import Metric, format_metric
-from rait.manifest import Say
+from rait.manifest import Say, read_manifest, recipe_of
 from rait.models.loading import LoadedModel, load
 from rait.progress import say
 from rait.prompting import Renderer
-from rait.questions.validation import question_key
-from rait.recipe import Recipe, load_recipe
+from rait.questions.validation import question_key, wording_key
+from rait.recipe import Recipe
 from rait.records import Outcome, Question
+from rait.settings import DIAL_FILE
 from rait.stages import dial_obstacle, saved_threshold
 from rait.tables import iter_records
+
+# Unicode's Bidi_Control.
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 Put = tuple[str | None, Question]
 """A question, and the id that it was given with."""
@@ -87,17 +92,17 @@ def open_run(
 ) -> Tuned:
     """Load the tuned model of a run folder, and tell `say` which one it is.
 
-    `strategy` names one of the run's, without it the best by THS on the first test set; `adapter` is the folder of
-    another one, such as RUN/craft/seed-1/adapter. `threshold` replaces that of the dial. Raises `InputError` where the
-    folder holds no run or nothing tuned, `RecipeError` for a strategy that is not in it.
+    `strategy` names one of the run's, without it the best by THS on the first test set, with its dial; `adapter` is the
+    folder of another one, such as RUN/craft/seed-1/adapter. `threshold` replaces that of the dial. Raises `InputError`
+    where the folder holds no run or nothing tuned, `RecipeError` for a strategy that is not in it.
     """
-    recipe = _recipe(folder)
+    recipe, steps = recipe_of(folder), read_manifest(folder)["steps"]
     if strategy is not None and strategy not in recipe.strategies:
         raise RecipeError(f"{folder} has no strategy {strategy!r}; it has {', '.join(recipe.strategies)}")
     if adapter is None:
-        strategy, reason = (strategy, "as asked for") if strategy else _best(folder, recipe)
+        strategy, reason = (strategy, "as asked for") if strategy else _best(folder, recipe, steps, threshold is None)
         adapter = folder / strategy / "adapter"
-        if not adapter.is_dir():
+        if f"{strategy}/tuning" not in steps or not adapter.is_dir():
             raise InputError(f"{strategy} is not tuned yet in {folder}; finish the run, or choose another --strategy")
     else:
         strategy, reason = strategy or _strategy_of(folder, adapter, recipe), "as asked for"
@@ -135,13 +140,15 @@ def asked(text: str) -> Put:
     The object has "question" and may have "id", "category" and, of a multiple-choice question, "options"; other keys
     are passed over. Raises `InputError` for anything else.
     """
-    text = text.strip().encode(errors="replace").decode()  # half a surrogate pair is no character
+    text = _whole(text.strip())
     if not text.startswith("{"):
         if not text:
             raise InputError("the question is empty; ask something")
         return None, Question(id="", question=text, answers=())
     try:
         data = json.loads(text)
+    except RecursionError:
+        raise InputError("the JSON object is nested too deep; write one with texts, on one line") from None
     except ValueError as error:
         raise InputError(f"not a JSON object ({error}); write one on one line, or plain text") from error
     wording, options = data.get("question"), data.get("options", [])
@@ -152,11 +159,15 @@ def asked(text: str) -> Put:
     if options and not 2 <= len(options) <= 10:
         raise InputError(f'"options" has {len(options)} texts; give 2 to 10')
     id = data.get("id")
-    category = data.get("category")
-    wording, *options = (each.strip().encode(errors="replace").decode() for each in (wording, *options))
-    return None if id is None else str(id), Question(
-        id="", question=wording, answers=(), category=str(category or ""), options=tuple(options)
+    wording, category, *options = map(_whole, (wording.strip(), str(data.get("category") or ""), *options))
+    return None if id is None else _whole(str(id)), Question(
+        id="", question=wording, answers=(), category=category, options=tuple(option.strip() for option in options)
     )
+
+
+def _whole(text: str) -> str:
+    """A text without halves of surrogate pairs, which are no characters and cannot be written."""
+    return text.encode(errors="replace").decode()
 
 
 def ask(tuned: Tuned, put: Put) -> Reply:
@@ -181,30 +192,40 @@ def ask(tuned: Tuned, put: Put) -> Reply:
     )
 
 
-def _recipe(folder: Path) -> Recipe:
-    path = folder / "recipe.yaml"
-    if not path.is_file():
-        raise InputError(f"{folder} holds no recipe.yaml, so it is no run; name the folder of one (rait run --out)")
-    return load_recipe(path)
+def _best(folder: Path, recipe: Recipe, steps: Collection[str], dialled: bool) -> tuple[str, str]:
+    """The strategy with the highest THS on the first test set, or the first that is tuned; and why it is taken.
 
-
-def _best(folder: Path, recipe: Recipe) -> tuple[str, str]:
-    """The strategy with the highest THS on the first test set, or the first that is tuned; and why it is taken."""
-    tuned = [name for name in recipe.strategies if (folder / name / "adapter").is_dir()]
+    That of a model with a dial is the one at its threshold, as it is asked so.
+    """
+    tuned = [n for n in recipe.strategies if f"{n}/tuning" in steps and (folder / n / "adapter").is_dir()]
     if not tuned:
         raise InputError(f"nothing is tuned yet in {folder}; finish the run, or name an --adapter")
     test = next(iter(recipe.tests))
-    found: dict[str, Metric] = {}
+    found: dict[str, tuple[Metric, str]] = {}
     for name in tuned:
-        path = folder / name / "metrics.json"
-        results = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        if test in results and results[test]["overall"]["THS"]["value"] is not None:
-            found[name] = Metric(**results[test]["overall"]["THS"])
+        place = folder / name
+        results, dial, saved = (_read(place / file) for file in ("metrics.json", "dial.json", f"adapter/{DIAL_FILE}"))
+        if dialled and saved.get("threshold") is not None and saved["threshold"] == dial.get("threshold"):
+            at = dial["tests"].get(test, {}).get("chosen", {})
+            ths, way = Metric(at.get("THS"), at.get("THS_low"), at.get("THS_high"), 0), "THS"
+        elif test in results and f"{name}/metrics" in steps:
+            ths, way = Metric(**results[test]["overall"]["THS"]), "greedy THS"
+        else:
+            continue
+        if ths.value is not None:
+            found[name] = ths, way
     if not found:
         return tuned[0], "the first that is tuned, as there is no THS yet"
-    best = max(found, key=lambda name: found[name].value or 0.0)
+    best = max(found, key=lambda name: found[name][0].value or 0.0)
     others = "" if len(found) == 1 else f", the highest of {len(found)}"
-    return best, f"THS {format_metric(found[best])} on {test}{others}"
+    ths, way = found[best]
+    return best, f"{way} {format_metric(ths)} on {test}{others}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a JSON file of the run holds, nothing where there is none."""
+    found = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    return found or {}
 
 
 def _strategy_of(folder: Path, adapter: Path, recipe: Recipe) -> str | None:
@@ -227,8 +248,12 @@ def _of_run(tuned: Tuned, question: Question) -> tuple[str | None, Question]:
         return None, question
     place, own = found[0]
     if question.options and question.options != own.options and own.target is not None:  # in an order of their own
-        target = question.options.index(own.options[own.target]) if own.answers[0] in question.options else None
-        return place, replace(own, question=question.question, options=question.options, target=target)
+        right = wording_key(own.options[own.target])
+        targets = [at for at, option in enumerate(question.options) if wording_key(option) == right]
+        put = replace(own, question=question.question, options=question.options, answers=(), target=None)
+        if len(targets) != 1:  # two options that read alike: which is meant is not known
+            return place, put
+        return place, replace(put, answers=(put.options[targets[0]],), target=targets[0])
     return place, replace(own, question=question.question)
 
 
@@ -278,5 +303,11 @@ def rule_of(threshold: float | None) -> str:
 
 
 def inert(text: str) -> str:
-    """A text without what would command a terminal: line breaks, escapes, marks of writing direction."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+    """A text without what would command a terminal: line breaks, escapes, marks of writing direction.
+
+    What writing needs stays, such as the joiners of Persian and of emoji, and spaces of other widths.
+    """
+    return "".join(
+        "\ufffd" if unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") or each in _DIRECTIONS else each
+        for each in text
+    )

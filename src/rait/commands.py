@@ -5,6 +5,7 @@ states = probe_to_file(recipe, Path("states.parquet"), adapter=None, say=print)
 
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,12 @@ from rait.errors import InputError, RecipeError, some
 from rait.evaluation.dial import applied
 from rait.export.formats import ROWS, Marks, marks_of, taught
 from rait.knowledge.flow import flows
-from rait.manifest import Say, fingerprint_of, fingerprint_of_all, locked
+from rait.manifest import Say, fingerprint_of, fingerprint_of_all, locked, read_manifest, recipe_of
 from rait.models.features import last_states
-from rait.models.loading import fingerprint, load, load_tokenizer
+from rait.models.loading import fingerprint, load, load_tokenizer, locate
 from rait.progress import progress
 from rait.prompting import Renderer, Shots
-from rait.recipe import Dial, Recipe, Tuning, load_recipe
+from rait.recipe import Dial, Recipe, Tuning
 from rait.records import Decision, Example, Influence, KnowledgeFlow, KnowledgeState, Role, Verdict
 from rait.sets import all_of, load_pool, load_set, plain, split_shots
 from rait.settings import DIAL_FILE
@@ -200,7 +201,8 @@ def evaluate_to_file(
 ) -> list[Verdict]:
     """Answer the recipe's questions, judge, and write the verdicts to `out`.
 
-    Greedy decoding decides what is refused, or with `dial` the threshold that stands beside what was tuned, if any.
+    Greedy decoding decides what is refused, or with `dial` the threshold that stands beside what was tuned, if any: in
+    the folder of the adapter, or without one in that of the model.
     Worked examples stand before each question if `shots_from` names a question set to draw them from. `strategy` names
     the one whose words the model was taught to put around its answers.
     """
@@ -217,12 +219,13 @@ def evaluate_to_file(
         shots, _ = split_shots(load_set(source, recipe.seed), recipe)
     elif recipe.prompt.shots_from:
         shots, _ = split_shots((), recipe)
-    threshold = saved_threshold(adapter, recipe.prompt.refusal) if adapter and dial and may_refuse else None
+    place = adapter or locate(recipe.model, say)  # a merged model has its dial in its own folder
+    threshold = saved_threshold(place, recipe.prompt.refusal) if dial and may_refuse else None
     loaded = load(recipe.model, adapter=adapter, say=say)
     weigh = threshold is not None
     verdicts = answer_all(loaded, questions, shots, may_refuse, recipe, "evaluate", read, weigh=weigh)
     if threshold is not None:
-        say(f"refused where p(refuse) is at least {threshold:.4g}, as {adapter}/{DIAL_FILE} says")
+        say(f"refused where p(refuse) is at least {threshold:.4g}, as {place / DIAL_FILE} says")
         verdicts = applied(verdicts, threshold, recipe.prompt.refusal)
     write_records(out, verdicts, Verdict)
     return verdicts
@@ -233,43 +236,38 @@ def dial_of_run(
 ) -> dict[str, dict[str, Any]]:
     """What `dial`, or the one of its recipe, brings a finished run, by strategy; no model is loaded.
 
-    With `save` it is written down as dial.json and beside what was tuned. Raises `RaitError` where the run has no
-    verdicts on calibration questions.
+    With `save` it is written down as dial.json and beside what was tuned, for all of them or none. Raises `RaitError`
+    where the run has no verdicts on calibration questions, or not those of its recipe.
     """
-    recipe = _recipe_of(folder)
+    recipe = recipe_of(folder)
     wanted = list(strategies or recipe.strategies)
     unknown = [name for name in wanted if name not in recipe.strategies]
     if unknown:
         raise RecipeError(f"{folder} has no strategy {unknown[0]!r}; it has {', '.join(recipe.strategies)}")
-    found: dict[str, dict[str, Any]] = {}
-    with locked(folder):
-        for name in wanted:
-            if obstacle := dial_obstacle(find_strategy(name)):
-                found[name] = no_dial(obstacle)
-                continue
-            verdicts, baseline = (
-                {test: folder / method / f"{test}.verdicts.parquet" for test in ("calibration", *recipe.tests)}
-                for method in (name, "init_basic")
-            )
-            missing = [path for path in (*verdicts.values(), *baseline.values()) if not path.is_file()]
-            if missing:
-                raise InputError(
-                    f"there is no {missing[0]}: the run is not finished, or its recipe has no calibration questions; "
-                    f"give `rait run {folder / 'recipe.yaml'} --out {folder}` calibration questions and let it finish"
-                )
-            found[name] = set_dial(recipe, verdicts, baseline, dial)
-            if save:
-                write_json(folder / name / "dial.json", found[name])
-                save_dial(folder / name / "adapter", found[name], recipe.prompt.refusal)
+    with locked(folder) if save else nullcontext():
+        found = {name: _dial_of(folder, recipe, name, dial) for name in wanted}
+        for name, own in found.items() if save else ():
+            write_json(folder / name / "dial.json", own)
+            save_dial(folder / name / "adapter", own, recipe.prompt.refusal)
     return found
 
 
-def _recipe_of(folder: Path) -> Recipe:
-    """The recipe of a run folder."""
-    path = folder / "recipe.yaml"
-    if not path.is_file():
-        raise InputError(f"{folder} is no run folder: it has no recipe.yaml; give the folder that `rait run` wrote")
-    return load_recipe(path)
+def _dial_of(folder: Path, recipe: Recipe, name: str, dial: Dial | None) -> dict[str, Any]:
+    """What `dial` brings one strategy of a run, of the verdicts that its manifest lists."""
+    if obstacle := dial_obstacle(find_strategy(name)):
+        return no_dial(obstacle)
+    listed = {file for step in read_manifest(folder)["steps"].values() for file in step["files"]}
+    verdicts, baseline = (
+        {test: folder / method / f"{test}.verdicts.parquet" for test in ("calibration", *recipe.tests)}
+        for method in (name, "init_basic")
+    )
+    for path in (*verdicts.values(), *baseline.values()):
+        if path.relative_to(folder).as_posix() not in listed or not path.is_file():
+            raise InputError(
+                f"there is no finished {path}: the run is not finished, or its recipe has no calibration questions; "
+                f"give `rait run {folder / 'recipe.yaml'} --out {folder}` calibration questions and let it finish"
+            )
+    return set_dial(recipe, verdicts, baseline, dial)
 
 
 def _tune_alone(

@@ -14,6 +14,10 @@ class InputError(RaitError):
     """A file of the user's is missing, unreadable or not of the expected form."""
 
 
+class UndefinedError(InputError):
+    """What is asked for is not defined on this data, such as THS where nothing was answered wrongly before."""
+
+
 class RecipeError(RaitError):
     """The recipe or a command-line override is not valid; exits with 2."""
 

@@ -18,7 +18,6 @@ Memory is that of each part in a process of its own: see `rait.models.footprint`
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import ceil
@@ -311,9 +310,11 @@ class _Plan:
 
 
 def _sets(recipe: Recipe, say: Say, missing: list[str]) -> tuple[dict[str, list[Question]], Shots]:
-    """The question sets; where one cannot be read, the others as they are, leaks included."""
-    with suppress(RaitError):
+    """The question sets; where one cannot be read, or is used up, the others as they are, leaks included."""
+    try:
         return question_sets(recipe, say)
+    except RaitError as error:
+        obstacle = str(error)
     sets: dict[str, list[Question]] = {}
     shots: Shots = {}
     calibration = {"calibration": recipe.calibration} if recipe.calibration else {}
@@ -325,6 +326,8 @@ def _sets(recipe: Recipe, say: Say, missing: list[str]) -> tuple[dict[str, list[
         except RaitError as error:
             missing.append(f"{name}: {error}")
     missing += [f"{name}: no questions are left" for name, questions in sets.items() if not questions]
+    if not missing:
+        missing.append(f"the true work, as a run would fail: {obstacle}")
     return {name: questions for name, questions in sets.items() if questions}, shots
 
 

@@ -56,8 +56,7 @@ def run(recipe: Recipe, folder: str | Path, say: Say = say) -> Results:
         work, initial, evidence = _prepare(recipe, book, strategies)
         baseline = _baselines(work)
         verdicts = baseline | _tuned(work, strategies, initial, evidence, baseline["init_basic"])
-        tests = {name: _of_tests(work, own) for name, own in verdicts.items()}
-        results = {name: steps.score(work, folder / name, own, tests["init_basic"]) for name, own in tests.items()}
+        results = _scored(work, verdicts)
         book.end()
         _report(book, recipe)
         return results
@@ -93,6 +92,7 @@ def compare(recipe: Recipe, folder: str | Path, seeds: Sequence[int], against: s
             found = _tuned(work.of(own), strategies, initial, evidence, baseline["init_basic"], below)
             for name, tuned in found.items():
                 verdicts.setdefault(name, {})[seed] = tuned
+        _scored(work, {name: by_seed[recipe.seed] for name, by_seed in verdicts.items() if recipe.seed in by_seed})
         table = rows({test: _compared(work, verdicts, test, against) for test in work.tests})
         write_tables(folder, table)
         book.end()
@@ -112,6 +112,12 @@ def _report(book: Book, recipe: Recipe) -> None:
     with book.step("report", key, [book.folder / "report.html"]) as todo:
         if todo:
             write_report([book.folder], book.folder / "report.html")
+
+
+def _scored(work: Work, verdicts: Mapping[str, Mapping[str, Path]]) -> Results:
+    """The metrics of every method that was run with the recipe's own seed."""
+    tests = {name: _of_tests(work, own) for name, own in verdicts.items()}
+    return {name: steps.score(work, work.folder / name, own, tests["init_basic"]) for name, own in tests.items()}
 
 
 def _compared(
@@ -202,6 +208,8 @@ def _tuned(
             diagnosis.over_refusal(work, place, _of_tests(work, own), points)
         if work.calibration and not below:
             steps.dial(work, place, strategy, own, baseline)
+        elif not below:
+            steps.without_dial(work, place)
         verdicts[strategy.name] = own
     return verdicts
 

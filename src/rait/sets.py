@@ -44,7 +44,8 @@ def question_sets(recipe: Recipe, note: Say) -> tuple[dict[str, list[Question]],
             )
     for name, questions in sets.items():
         if not questions:
-            raise InputError(f"the question set {name!r} is empty after leaving out worked examples and leaks")
+            mend = "name other questions" + ("" if name in ("train", *recipe.tests) else ", or set calibration=null")
+            raise InputError(f"the question set {name!r} is empty after leaving out worked examples and leaks; {mend}")
         checked = validate(questions, recipe.prompt.refusal)
         for finding in checked.findings:
             note(f"{name}: {finding}")

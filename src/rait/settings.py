@@ -274,8 +274,18 @@ class Dial(_Settings):
 
 DIAL_FILE = "rait_dial.json"  # beside the weights that were tuned; it changes how they are used, not what they are
 _ATLAS = ("atlas", "atlas-choice")
+# What a run folder has beside a test set's own files and steps, so that no test set may be named so.
+_TAKEN = {"train", "shots", "calibration", "construction", "conflicts", "tuning", "over_refusal", "dial"}
+_TAKEN |= {"metrics", "report"}
 
 TESTS = {"id": Questions(split="test"), "ood": Questions(split="ood")}
+
+
+def _place(questions: Any) -> tuple[Any, Any]:
+    """Source and split of what a recipe says of questions, before it is checked."""
+    if isinstance(questions, dict):
+        return questions.get("source", "atlas"), questions.get("split", "train")
+    return getattr(questions, "source", None), getattr(questions, "split", None)
 
 
 class Recipe(_Settings):
@@ -306,14 +316,22 @@ class Recipe(_Settings):
     @model_validator(mode="before")
     @classmethod
     def _calibrated(cls, data: Any) -> Any:
-        """Calibrate a run on atlas with the split of atlas that nothing else uses, unless the recipe says otherwise."""
+        """Calibrate a run on atlas with the split of atlas that nothing else uses, unless the recipe says otherwise.
+
+        Where something else uses it, there is no dial; which questions those are is then for the recipe to say.
+        """
         if not isinstance(data, dict):
             return data
-        pool = data.get("questions", {})
-        source = pool.get("source", "atlas") if isinstance(pool, dict) else getattr(pool, "source", None)
+        source, split = _place(data.get("questions", {}))
         own = {"split": "validation"} | ({"source": source} if source in _ATLAS else {})
         stated = data.get("calibration", {} if source in _ATLAS else None)
-        return data | {"calibration": own | stated if isinstance(stated, dict) else stated}
+        if not isinstance(stated, dict):
+            return data | {"calibration": stated}
+        tests = data.get("tests")
+        used = {(source, split), *map(_place, tests.values() if isinstance(tests, dict) else ())}
+        if not stated.keys() & {"source", "split", "leaked"} and (source, "validation") in used:
+            return data | {"calibration": None}
+        return data | {"calibration": own | stated}
 
     @field_validator("tests", mode="before")
     @classmethod
@@ -329,8 +347,9 @@ class Recipe(_Settings):
     @field_validator("tests")
     @classmethod
     def _not_a_name_of_ours(cls, tests: dict[str, Questions]) -> dict[str, Questions]:
-        for name in tests.keys() & {"train", "shots", "construction", "tuning", "metrics", "calibration", "dial"}:
-            raise ValueError(f"a test set must not be named {name}, which is taken in the run folder")
+        for name in tests:
+            if name in _TAKEN or name.startswith("seed-"):
+                raise ValueError(f"a test set must not be named {name}, which is taken in the run folder")
         return tests
 
     @field_validator("strategies")
@@ -338,6 +357,6 @@ class Recipe(_Settings):
     def _each_once(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(strategies)) < len(strategies):
             raise ValueError("a strategy is named twice")
-        for name in set(strategies) & {"questions", "knowledge", "rehearsal", "init_basic", "init_refuse"}:
+        for name in set(strategies) & {"questions", "knowledge", "rehearsal", "init_basic", "init_refuse", "export"}:
             raise ValueError(f"a strategy must not be named {name}, which is taken in the run folder")
         return strategies

@@ -21,7 +21,7 @@ from rait.construction import (
     find_strategy,
     split_by_correctness,
 )
-from rait.errors import InputError, RecipeError
+from rait.errors import InputError, RecipeError, UndefinedError
 from rait.evaluation.answering import answer, scores_options
 from rait.evaluation.dial import choose, to_json
 from rait.knowledge.estimators import with_certainty
@@ -279,14 +279,15 @@ def set_dial(
 ) -> dict[str, Any]:
     """What dial.json holds: the threshold that `dial`, or the recipe's, finds, and what it brings on every test set.
 
-    `verdicts` and `baseline`, those of the untuned model, are files by set, "calibration" among them. Where no
-    threshold can be chosen, "obstacle" says why.
+    `verdicts` and `baseline`, those of the untuned model, are files by set, "calibration" among them. Where the target
+    is not defined on them, "obstacle" says why. Raises `InputError` where they are not of the same questions, or have
+    no p(refuse).
     """
     dial = recipe.dial if dial is None else dial
     read = {name: (read_records(verdicts[name], Verdict), read_records(baseline[name], Verdict)) for name in verdicts}
     try:
         choice = choose(*read.pop("calibration"), dial)
-    except InputError as obstacle:
+    except UndefinedError as obstacle:
         return no_dial(str(obstacle))
     return to_json(choice, dial, read, seed=recipe.seed, resamples=recipe.evaluation.resamples)
 

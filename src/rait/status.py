@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rait.construction import Strategy, find_strategy
-from rait.errors import InputError, RecipeError
+from rait.errors import RecipeError
 from rait.evaluation.metrics import Metric, format_metric
-from rait.manifest import is_locked
+from rait.manifest import is_locked, read_manifest, recipe_of
 from rait.pipeline import BASELINES
 from rait.progress import duration
-from rait.recipe import Recipe, load_recipe
+from rait.recipe import Recipe
 from rait.stages import dial_obstacle
 from rait.tables import count_rows
 
@@ -69,12 +69,14 @@ class Status:
 
 def status(folder: Path) -> Status:
     """Read how far the run in `folder` has come; raise `InputError` where there is none."""
-    manifest = _manifest(folder)
-    recipe = load_recipe(folder / "recipe.yaml")
+    manifest = read_manifest(folder)
+    recipe = recipe_of(folder)
     running = is_locked(folder)
     state: State = "running" if running else "complete" if manifest["status"] == "complete" else "stopped"
     entries: dict[str, Any] = manifest["steps"]
     done = {name: entry for name, entry in entries.items() if all((folder / file).exists() for file in entry["files"])}
+    if "calibration" not in done.get("questions", {}).get("inputs", {"calibration": ""}):  # none of them was left
+        recipe = recipe.model_copy(update={"calibration": None})
     # What an earlier version finished is whole without the steps that came later.
     wanted = list(entries) if state == "complete" else planned(recipe, list(entries))
     names = [*wanted, *(name for name in done if name not in wanted)]
@@ -97,7 +99,7 @@ def status(folder: Path) -> Status:
         steps=tuple(steps),
         left=sum(step.left or 0.0 for step in steps),
         untimed=tuple(dict.fromkeys(untimed)),
-        results=dict(_results(folder, [*BASELINES, *recipe.strategies])),
+        results=dict(_results(folder, [n for n in (*BASELINES, *recipe.strategies) if f"{n}/metrics" in done])),
         where=tuple(name for name in ("report.html", "comparison.md") if (folder / name).exists()),
     )
 
@@ -105,7 +107,7 @@ def status(folder: Path) -> Status:
 def planned(recipe: Recipe, done: Sequence[str] = ()) -> list[str]:
     """The names of the steps that a run of `recipe` takes, in order.
 
-    With seeds among the steps that are `done` it is a comparison, which measures differently and has a few steps more.
+    With seeds among the steps that are `done` it is a comparison, which has theirs besides.
     """
     strategies = {name: _strategy(name) for name in recipe.strategies}
     needed = {need for own in strategies.values() for need in (own.needs if own else ("flows",))}
@@ -125,7 +127,7 @@ def planned(recipe: Recipe, done: Sequence[str] = ()) -> list[str]:
     seeds = dict.fromkeys(name.split("/")[1] for name in done if "/seed-" in name)
     for seed in seeds:
         names += [f"{name}/{seed}/{step}" for name in strategies for step in ("construction", "tuning", *tests)]
-    return [*names, *([] if seeds else [f"{name}/metrics" for name in (*BASELINES, *strategies)]), "report"]
+    return [*names, *(f"{name}/metrics" for name in (*BASELINES, *strategies)), "report"]
 
 
 def as_json(found: Status) -> dict[str, Any]:
@@ -211,20 +213,6 @@ def _by_part(steps: Sequence[Step]) -> Any:
     """A key that orders steps by their part, parts as they come first."""
     parts = list(dict.fromkeys(step.part for step in steps))
     return lambda step: parts.index(step.part)
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise InputError(
-            f"{folder} holds no manifest.json, so it is no run; name the folder that `rait run --out` made"
-        )
-    try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        found["steps"].items(), found["status"]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{path} is damaged; remove it and start the run again") from error
-    return found
 
 
 def _strategy(name: str) -> Strategy | None:

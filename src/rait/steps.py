@@ -26,6 +26,7 @@ from rait.questions.mmlu import groups_of
 from rait.recipe import Prompt, Recipe
 from rait.records import Decision, Example, Influence, KnowledgeFlow, KnowledgeState, Question, Verdict
 from rait.sets import all_of, plain, plain_shots, question_sets
+from rait.settings import DIAL_FILE
 from rait.shown import shown_prompts
 from rait.stages import (
     Models,
@@ -70,13 +71,11 @@ class Work:
 
 def begin(recipe: Recipe, book: Book) -> Work:
     """Write down the pool that is probed, the worked examples taken out of it, the test sets, and every prompt."""
-    files = {"train": book.folder / "questions/train.parquet"}
-    calibration = ["calibration"] if recipe.calibration else []
-    files |= {name: book.folder / f"questions/{name}.parquet" for name in [*recipe.tests, *calibration]}
     shots_file = book.folder / "questions/shots.parquet"
 
     # Reading is quick next to everything else, and a changed file must be noticed: it is done at every start.
     sets, shots = question_sets(recipe, book.note)
+    files = {name: book.folder / f"questions/{name}.parquet" for name in sets}
     key = {name: fingerprint_of_all(map(plain, questions)) for name, questions in sets.items()}
     with book.step("questions", key | {"shots": plain_shots(shots)}, [*files.values(), shots_file]) as todo:
         if todo:
@@ -86,7 +85,7 @@ def begin(recipe: Recipe, book: Book) -> Work:
     counts = ", ".join(f"{len(questions)} {name}" for name, questions in sets.items())
     book.say(f"{counts} questions; {len(all_of(shots))} more serve as worked examples")
     tests = {name: files[name] for name in recipe.tests}
-    held_out = {name: files[name] for name in calibration}
+    held_out = {name: files[name] for name in sets if name == "calibration"}
     work = Work(recipe, book, Models(recipe, book.say), files["train"], shots, tests, held_out)
     _prompts(work, {name: questions[0] for name, questions in sets.items()})
     return work
@@ -304,6 +303,13 @@ def dial(
                 book.note(f"{_name(work, place)} has no dial: {found['obstacle']}")
             write_json(out, found)
     save_dial(place / "adapter", json.loads(out.read_text("utf-8")), recipe.prompt.refusal)
+
+
+def without_dial(work: Work, place: Path) -> None:
+    """Take away the dial that an earlier recipe had: no calibration questions, no threshold."""
+    work.book.drop(f"{_name(work, place)}/dial")
+    (place / "dial.json").unlink(missing_ok=True)
+    (place / "adapter" / DIAL_FILE).unlink(missing_ok=True)
 
 
 def score(work: Work, place: Path, verdicts: Mapping[str, Path], baseline: Mapping[str, Path]) -> dict[str, Any]:

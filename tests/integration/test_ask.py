@@ -16,7 +16,7 @@ import torch
 
 from rait.asking import ask, asked, open_run
 from rait.cli import main
-from rait.errors import InputError, RecipeError
+from rait.errors import InputError, ModelError, RecipeError
 from rait.explaining import background, explain, untuned
 from rait.models.loading import load
 from rait.pipeline import run
@@ -234,6 +234,24 @@ def test_one_bad_line_does_not_stop_the_others(call, finished):
     assert [row.get("id") for row in found] == ["city/90", None, "2"]
     assert found[1] == {"line": 3, "error": 'the JSON object has no "question"; write {"question": "..."}'}
     assert "line 3" in err
+    hostile = [
+        '{"question": "Where is City90 ?", "id": "\\ud800"}',
+        '{"question": ' + "[" * 100_000,
+        "Where is City91 ?",
+    ]
+    code, out, _ = call("ask", finished, "--json", stdin="\n".join(hostile))
+    assert (code, [json.loads(line).get("id") for line in out.splitlines()]) == (1, ["?", None, "city/91"])
+
+
+@pytest.mark.parametrize("error", [ModelError, InputError])
+def test_what_a_model_cannot_be_asked_is_told_of_its_line(call, finished, monkeypatch, error):
+    def fails(*_: object, **__: object) -> None:
+        raise error("too long for the model")
+
+    monkeypatch.setattr("rait.asking.answer", fails)
+    code, out, err = call("ask", finished, "--json", stdin="one\ntwo\n")
+    assert (code, len(out.splitlines())) == (1, 2)
+    assert "line 2: too long for the model" in err
 
 
 def test_one_question_is_one_object(call, finished):

@@ -7,9 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from rait.errors import RecipeError
+from rait.evaluation.metrics import evaluate
 from rait.pipeline import compare, run
 from rait.recipe import load_recipe
 from rait.records import Example, Outcome, Verdict
+from rait.reporting.reading import read_run
+from rait.status import status
 from rait.tables import read_records
 
 WORDED = "strategies=[r_tuning, absolute, multisample, grait]"
@@ -76,6 +79,22 @@ def test_it_goes_on_and_takes_what_a_run_has_made(recipe_file, grid, tmp_path):
     assert again == grid[1]
     made = {path for path in before if path.stat().st_mtime_ns != before[path]}
     assert made == {folder / f"craft/seed-1/{name}.verdicts.parquet" for name in ("id", "ood")}
+
+
+def test_metrics_and_page_are_those_of_the_comparison_too(recipe_file, grid, tmp_path):
+    folder = shutil.copytree(grid[0], tmp_path / "run")
+    recipe = load_recipe(recipe_file, ["evaluation.resamples=100"])
+    compare(recipe, folder, seeds=(0, 1), against="cor_rait", say=lambda _: None)
+    after, before = (
+        read_records(folder / f"{place}/id.verdicts.parquet", Verdict) for place in ("craft", "init_basic")
+    )
+    fresh = evaluate(after, before, seed=0, resamples=100).overall["THS"]
+    found = json.loads((folder / "craft/metrics.json").read_text())["id"]["overall"]["THS"]
+    assert (found["low"], found["high"]) == (fresh.low, fresh.high)
+    old = json.loads((grid[0] / "craft/metrics.json").read_text())["id"]["overall"]["THS"]
+    assert (old["low"], old["high"]) != (fresh.low, fresh.high)
+    assert read_run(folder).methods["craft"].scores["id"].overall["THS"] == fresh
+    assert status(folder).state == "complete"
 
 
 def test_an_unknown_name_to_compare_with_is_refused_before_any_work(recipe_file, tmp_path):

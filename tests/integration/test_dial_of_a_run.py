@@ -3,15 +3,19 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
+from filelock import FileLock
 
 from rait import cli
 from rait.evaluation.dial import applied
 from rait.pipeline import compare, run
 from rait.recipe import load_recipe
 from rait.records import Outcome, Question, Verdict
-from rait.tables import read_records
+from rait.stages import set_dial
+from rait.status import status
+from rait.tables import read_records, write_json, write_records
 
 KEYS = {"P_c", "P_w", "P_r", "THS", "THS_low", "THS_high"}
 
@@ -148,7 +152,8 @@ def test_it_is_set_anew_without_a_model(finished, tmp_path, capsys, monkeypatch)
 
     code, out, _ = call(monkeypatch, capsys, "dial", folder, "--strategy", "cor_rait", "--max-error", "0.2", "--save")
     assert code == 0
-    assert "max_error 0.2" in out and "conformal risk control" in out and max(map(len, out.splitlines()[:-1])) <= 80
+    assert f"rait report {folder}" in out and "max_error 0.2" in out and "conformal risk control" in out
+    assert max(map(len, out.splitlines()[:-1])) <= 80
     saved = loaded(folder / "cor_rait/dial.json")
     assert saved["target"] == {"rule": "max_error", "value": 0.2, "among": "all"}
     assert loaded(folder / "cor_rait/adapter/rait_dial.json")["threshold"] == saved["threshold"]
@@ -163,6 +168,7 @@ def test_it_is_set_anew_without_a_model(finished, tmp_path, capsys, monkeypatch)
         (["--max-error", "0.1", "--best-ths"], 2, "give one of"),
         (["--max-error", "7"], 2, "dial.value: should be less than 1"),
         (["--of-answered"], 2, "--max-error"),
+        (["--max-error", "0.1", "--delta", "0.2"], 2, "--delta is of --of-answered"),
         (["--strategy", "craft"], 2, "no strategy 'craft'"),
     ],
 )
@@ -178,6 +184,56 @@ def test_a_run_without_calibration_says_what_to_do(finished, capsys, monkeypatch
     assert code == 1 and "calibration questions" in err
     code, _, err = call(monkeypatch, capsys, "dial", tmp_path)
     assert code == 1 and "no run folder" in err
+
+
+def test_without_calibration_questions_the_dial_is_taken_away(finished, recipe_file, words, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    assert (folder / "cor_rait/adapter/rait_dial.json").exists()
+    run(load_recipe(recipe_file, [*words, "calibration=null"]), folder, say=lambda _: None)
+    assert not (folder / "cor_rait/dial.json").exists()
+    assert not (folder / "cor_rait/adapter/rait_dial.json").exists()
+    assert "cor_rait/dial" not in loaded(folder / "manifest.json")["steps"]
+    assert status(folder).state == "complete"
+
+
+def test_a_good_dial_outlives_files_that_do_not_match(finished, capsys, monkeypatch, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    kept = {name: (folder / name).read_bytes() for name in
+            ("r_tuning/dial.json", "cor_rait/dial.json", "cor_rait/adapter/rait_dial.json")}  # fmt: skip
+    words = ["dial", folder, "--strategy", "r_tuning", "--strategy", "cor_rait", "--max-error", "0.3", "--save"]
+    path = folder / "init_basic/calibration.verdicts.parquet"
+    verdicts = read_records(path, Verdict)
+    write_records(path, verdicts[1:], Verdict)
+    code, _, err = call(monkeypatch, capsys, *words)
+    assert code == 1 and "same questions" in err
+    write_records(path, verdicts, Verdict)
+    manifest = loaded(folder / "manifest.json")
+    fewer = [name for name in manifest["confirmed"] if name != "cor_rait/calibration"]
+    write_json(folder / "manifest.json", manifest | {"confirmed": fewer})  # its verdicts are an earlier recipe's
+    code, _, err = call(monkeypatch, capsys, *words)
+    assert code == 1 and "no finished" in err and "cor_rait/calibration.verdicts.parquet" in err
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+
+
+def test_only_saving_holds_the_run(finished, capsys, monkeypatch):
+    with FileLock(finished[0] / ".lock"):
+        assert call(monkeypatch, capsys, "dial", finished[0], "--json")[0] == 0
+        code, _, err = call(monkeypatch, capsys, "dial", finished[0], "--save")
+        assert code == 1 and "another run is at work" in err
+
+
+def test_an_undefined_ths_is_an_obstacle_and_no_failure(finished, recipe_file, words, tmp_path):
+    folder, _ = finished
+    right = [
+        replace(v, outcome=Outcome.CORRECT) for v in read_records(folder / "init_basic/id.verdicts.parquet", Verdict)
+    ]
+    write_records(tmp_path / "all_right.parquet", right, Verdict)
+    verdicts, baseline = (
+        {"calibration": folder / "cor_rait/id.verdicts.parquet"},
+        {"calibration": tmp_path / "all_right.parquet"},
+    )
+    found = set_dial(load_recipe(recipe_file, words), verdicts, baseline)
+    assert found["threshold"] is None and "THS is undefined" in found["obstacle"]
 
 
 def test_evaluate_applies_it_unless_told_otherwise(finished, world, words, capsys, monkeypatch, tmp_path):
@@ -204,3 +260,15 @@ def test_evaluate_applies_it_unless_told_otherwise(finished, world, words, capsy
     assert outcomes(read_records(out, Verdict)) == outcomes(greedy)
     code, _, err = call(monkeypatch, capsys, *common, "--out", out, *prompt)
     assert code == 2 and "is for the refusal 'unknown'" in err
+
+
+def test_a_merged_model_has_its_dial_with_it(world, words, capsys, monkeypatch, tmp_path):
+    merged = shutil.copytree(world / "model", tmp_path / "merged")
+    (merged / "rait_dial.json").write_text('{"threshold": 0, "refusal": "unknown"}')
+    source = words[1].partition("source: ")[2].rstrip("}")
+    arguments = ["--model", merged, "--questions", source, "--out", tmp_path / "v.jsonl", "prompt.refusal=unknown"]
+    code, _, err = call(monkeypatch, capsys, "evaluate", *arguments)
+    assert code == 0 and str(merged / "rait_dial.json") in err
+    assert {verdict.outcome for verdict in read_records(tmp_path / "v.jsonl", Verdict)} == {Outcome.REFUSED}
+    code, _, err = call(monkeypatch, capsys, "evaluate", *arguments, "--no-dial")
+    assert code == 0 and "p(refuse)" not in err

@@ -58,7 +58,7 @@ def test_wrong_use_is_a_sentence(finished, monkeypatch, capsys):
     for words, code, sentence in (
         (["--to", "onnx"], 2, "unknown format 'onnx'"),
         (["--to", "trl", "--strategy", "craft"], 2, "no tuned model 'craft'"),
-        (["--to", "trl", "--out", str(finished)], 1, "is no earlier export"),
+        (["--to", "trl", "--out", str(finished)], 1, "holds the run itself"),
     ):
         monkeypatch.setattr(sys, "argv", ["rait", "export", str(finished), *words])
         with pytest.raises(SystemExit) as leave:
@@ -111,7 +111,9 @@ def test_a_further_seed_is_handed_over_too(finished, tmp_path):
     shutil.copytree(copy / "cor_rait", copy / "cor_rait/seed-7")
     (copy / "cor_rait/seed-7/metrics.json").unlink()
     manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["steps"]["cor_rait/seed-7/tuning"] = manifest["steps"]["cor_rait/tuning"]
+    for step in ("tuning", "id", "ood"):
+        manifest["steps"][f"cor_rait/seed-7/{step}"] = manifest["steps"][f"cor_rait/{step}"]
+        manifest["confirmed"].append(f"cor_rait/seed-7/{step}")
     (copy / "manifest.json").write_text(json.dumps(manifest))
     export(copy, "merged", tmp_path / "out", strategy="cor_rait/seed-7", say=quiet)
     first = json.loads((copy / "cor_rait/metrics.json").read_text())["id"]["overall"]["P_c"]["value"]

@@ -1,11 +1,21 @@
 """What is asked, as it is typed or piped, and how a reply is shown; the models are in tests/integration."""
 
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
-from rait.asking import Reply, as_json, asked, format_reply, inert, rule_of
+from rait import asking
+from rait.asking import Reply, Tuned, as_json, asked, format_reply, inert, rule_of
 from rait.errors import InputError
 from rait.evaluation.dial import NEVER
+from rait.questions.validation import question_key
+from rait.recipe import load_settings
 from rait.records import Question
+from rait.settings import DIAL_FILE
+from rait.tables import write_json
 
 
 def reply(response: str, **changes: object) -> Reply:
@@ -40,6 +50,7 @@ def test_an_object_has_an_id_options_and_a_category() -> None:
     [
         ("  ", "empty"),
         ('{"question": "Who?"', "not a JSON object"),
+        ('{"question": ' + "[" * 100_000, "nested too deep"),
         ('{"id": 1}', 'no "question"'),
         ('{"question": 3}', 'no "question"'),
         ('{"question": "Who?", "options": "a"}', "list of texts"),
@@ -83,3 +94,65 @@ def test_json_has_what_the_documentation_promises() -> None:
         *("id", "question", "set", "response", "option", "refused"),
         *("refusal_probability", "threshold", "answer", "correct"),
     }
+
+
+def known(*runs_own: Question) -> Tuned:
+    """A multiple-choice run with these questions, as far as `_of_run` looks at it."""
+    found = {question_key(own): [("train", own)] for own in runs_own}
+    return cast(Tuned, SimpleNamespace(known=found, choice=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "target", "answers"),
+    [
+        (("london", "paris"), 1, ("paris",)),
+        ((" \u201cParis\u201d", "LONDON."), 0, (" \u201cParis\u201d",)),
+        (("Paris", "London"), 0, ("Paris",)),
+    ],
+)
+def test_the_right_option_is_known_in_other_spellings(
+    options: tuple[str, ...], target: int, answers: tuple[str, ...]
+) -> None:
+    own = Question(id="q", question="Where?", answers=("Paris",), options=("Paris", "London"), target=0)
+    put = Question(id="", question="Where?", answers=(), options=options)
+    assert asking._of_run(known(own), put) == ("train", replace(own, options=options, answers=answers, target=target))
+
+
+def test_of_two_options_that_read_alike_neither_is_known_to_be_right() -> None:
+    own = Question(id="q", question="Where?", answers=("Paris",), options=("Paris", "paris"), target=0)
+    _, put = asking._of_run(known(own), Question(id="", question="Where?", answers=(), options=("paris", "PARIS")))
+    assert (put.answers, put.target) == ((), None)
+
+
+def test_an_id_is_written_as_whole_characters() -> None:
+    id, question = asked('{"question": "x", "id": "\\ud800", "category": "\\udfff"}')
+    assert (id, question.category) == ("?", "?")
+
+
+def test_text_as_it_is_written_stays() -> None:
+    for text in ("می\u200cخواهم", "👩\u200d🔬", "東京\u3000駅", "10\u00a0%", "soft\u00adhyphen"):
+        assert inert(text) == text
+    for hidden in ("\x1b", "\r", "\n", "\x85", "\u2028", "\u2029", "\u061c", "\u200e", "\u202e", "\u2067", "\ud800"):
+        assert inert(f"a{hidden}b") == "a\ufffdb"
+
+
+def test_the_best_strategy_is_the_one_that_is_best_as_it_is_asked(tmp_path: Path) -> None:
+    recipe = load_settings({"strategies": ["cor_rait", "craft"]})
+    for name, greedy, chosen in (("cor_rait", 0.4, 0.3), ("craft", 0.2, 0.5)):
+        place = tmp_path / name
+        metric = {"value": greedy, "low": greedy, "high": greedy, "n": 9}
+        write_json(place / "metrics.json", {"id": {"overall": {"THS": metric}}})
+        shares = {"THS": chosen, "THS_low": chosen, "THS_high": chosen}
+        write_json(place / "dial.json", {"threshold": 0.25, "tests": {"id": {"chosen": shares}}})
+        write_json(place / "adapter" / DIAL_FILE, {"threshold": 0.25})
+    steps = {f"{name}/{step}" for name in recipe.strategies for step in ("tuning", "metrics")}
+    name, why = asking._best(tmp_path, recipe, steps, dialled=True)
+    assert (name, why) == ("craft", "THS 50.0 [50.0, 50.0] on id, the highest of 2")
+    assert asking._best(tmp_path, recipe, steps, dialled=False)[1].startswith("greedy THS 40.0")
+    (tmp_path / "craft/adapter" / DIAL_FILE).unlink()  # the model is asked greedily now
+    assert asking._best(tmp_path, recipe, steps, dialled=True)[0] == "cor_rait"
+    # What an earlier recipe has tuned, or measured, is not taken.
+    assert asking._best(tmp_path, recipe, steps - {"cor_rait/tuning"}, dialled=True)[0] == "craft"
+    assert asking._best(tmp_path, recipe, steps - {"cor_rait/metrics"}, dialled=False)[0] == "craft"
+    with pytest.raises(InputError, match="nothing is tuned yet"):
+        asking._best(tmp_path, recipe, (), dialled=True)

@@ -1,7 +1,7 @@
 """The dial: thresholds by brute force, figures by hand, and guarantees on worlds whose truth is known."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import comb, inf
 
 import numpy as np
@@ -18,12 +18,15 @@ from rait.evaluation.dial import (
     choose,
     control,
     curve_of,
+    in_words,
     learn_then_test,
     point_at,
+    promise,
     to_json,
 )
 from rait.knowledge.ranking import aurc as aurc_of_ranking
 from rait.records import Outcome, Verdict
+from rait.sets import question_sets
 from rait.settings import Dial, Questions, Recipe
 
 C, W, R = Outcome.CORRECT, Outcome.WRONG, Outcome.REFUSED
@@ -294,3 +297,39 @@ def test_atlas_is_calibrated_on_a_split_of_its_own_and_nothing_else_is():
 def test_a_rule_has_a_value_where_it_needs_one(wrong):
     with pytest.raises(ValueError, match=r"the rule (max_error needs|best_ths has no) "):
         Dial(**wrong)
+
+
+def test_calibration_that_was_not_named_gives_way_to_sets_that_were():
+    for used in ({"tests": {"id": {"split": "validation"}}}, {"questions": {"split": "validation"}}):
+        for stated in ({}, {"calibration": {"limit": 400}}):  # a limit names no questions
+            assert Recipe.model_validate(used | stated).calibration is None
+        named = Recipe.model_validate(used | {"calibration": {"split": "ood"}})
+        assert named.calibration == Questions(split="ood")
+        kept = Recipe.model_validate(used | {"calibration": {"leaked": "keep"}})
+        assert kept.calibration == Questions(split="validation", leaked="keep")
+    other = {"tests": {"id": {"source": "mine", "split": "validation"}}}
+    assert Recipe.model_validate(other).calibration == Questions(split="validation")
+
+
+def test_calibration_that_was_named_and_is_used_up_is_told_with_a_remedy():
+    with pytest.raises(InputError, match=r"'calibration' is empty .* calibration=null"):
+        question_sets(Recipe.model_validate({"calibration": {"split": "test"}}), lambda _: None)
+
+
+def told(dial):
+    """What is chosen on FIVE, in words."""
+    return " ".join(in_words("craft", to_json(choose(FIVE, BASE, dial), dial, {}, resamples=100)).split())
+
+
+def test_what_is_done_where_nothing_can_be_promised_is_said_by_rule():
+    for dial, done in (
+        (Dial(rule="max_error", value=0.1), "10 % or less, so everything is refused."),
+        (Dial(rule="max_refusal", value=0.1), "10 % or less, so nothing is refused that can be answered."),
+    ):
+        choice = choose(FIVE, BASE, dial)
+        assert choice.guarantee is not None and not choice.guarantee.holds
+        assert promise(asdict(choice.guarantee), choice.threshold).endswith(done)
+        assert done in told(dial)
+        assert ("everything" in done) == (choice.point.P_r == 1)
+    assert "refusals among all questions are at most 90 %" in told(Dial(rule="max_refusal", value=0.9))
+    assert "Promised" not in told(Dial()) and "0.4 or more is refused" in told(Dial())

@@ -277,3 +277,8 @@ def test_questions_that_are_not_there_leave_the_others_and_the_steps(recipe_of, 
     assert step(nothing, "init_basic on test").rows is None  # without worked examples its prompts are not known
     assert step(nothing, "craft on test").rows == step(found, "craft on test").rows
     assert len(nothing.missing) == 1 and "none.jsonl" in nothing.missing[0]
+
+
+def test_a_set_that_would_be_used_up_is_told_beforehand(recipe_of, tmp_path):
+    found = estimate(recipe_of(calibration={"source": str(tmp_path / "test.jsonl")}), silent)
+    assert len(found.missing) == 1 and "'calibration' is empty" in found.missing[0]

@@ -1,19 +1,25 @@
 """Opening a run, writing a folder, uploading it, and saying what cannot be done."""
 
 import json
+from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from rait.errors import InputError, ModelError, RaitError, RecipeError
 from rait.export import hub
-from rait.export.cards import base_of
+from rait.export.cards import base_of, dataset_card, results_of
 from rait.export.finished import MARK, new_folder, open_run
 from rait.export.merged import MergeCheck, judge
 from rait.export.run import export
+from rait.manifest import FORMAT, Book
 from rait.recipe import Recipe, dump_recipe
+from rait.records import Example, Outcome, Role, Verdict
 from rait.settings import Model
+from rait.tables import write_json, write_records
 
 
 @pytest.fixture
@@ -24,9 +30,9 @@ def run(tmp_path):
     for name in ("craft", "craft/seed-1"):
         (folder / name / "adapter").mkdir(parents=True)
         steps[f"{name}/construction"] = {"inputs": {"prompt": recipe.prompt.model_dump(mode="json")}}
-        steps[f"{name}/tuning"] = {"inputs": {}}
+        steps |= {f"{name}/{step}": {"inputs": {}, "files": {}} for step in ("tuning", *recipe.tests)}
     (folder / "recipe.yaml").write_text(dump_recipe(recipe))
-    (folder / "manifest.json").write_text(json.dumps({"steps": steps}))
+    (folder / "manifest.json").write_text(json.dumps({"status": "complete", "seed": 0, "steps": steps}))
     return folder
 
 
@@ -42,18 +48,75 @@ def test_a_tuned_model_is_found_by_name(run):
 
 
 def test_what_is_no_finished_run_is_refused(run, tmp_path):
-    with pytest.raises(InputError, match=r"holds no recipe\.yaml, so it is not a run folder"):
+    with pytest.raises(InputError, match=r"holds no manifest\.json .*, so it is no run folder"):
         open_run(tmp_path, None)
     recipe = Recipe.model_validate({"prompt": {"refusal": "No idea"}})
     (run / "recipe.yaml").write_text(dump_recipe(recipe))
     with pytest.raises(InputError, match="has changed since craft was tuned"):
         open_run(run, "craft")
-    (run / "manifest.json").write_text('{"steps": {}}')
+    (run / "manifest.json").write_text('{"status": "running", "steps": {}}')
     with pytest.raises(InputError, match="nothing was tuned"):
         open_run(run, None)
     (run / "manifest.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
         open_run(run, None)
+
+
+def test_what_an_earlier_recipe_has_tuned_is_not_handed_over(run):
+    manifest = json.loads((run / "manifest.json").read_text())
+
+    def confirm(*steps):
+        manifest["confirmed"] = steps
+        (run / "manifest.json").write_text(json.dumps(manifest))
+
+    confirm("craft/construction")
+    with pytest.raises(InputError, match="nothing was tuned"):
+        open_run(run, "craft")
+    confirm("craft/construction", "craft/tuning", "craft/id")
+    with pytest.raises(InputError, match=r"craft of .* has not answered ood yet; finish the run"):
+        open_run(run, "craft")
+    confirm("craft/construction", "craft/tuning", "craft/id", "craft/ood")
+    assert open_run(run, None).name == "craft"
+
+
+def test_metrics_of_an_earlier_recipe_are_not_shown(run):
+    judged = [Verdict(id=str(n), question="?", answers=("a",), response="a", outcome=o, rule="made")
+              for n, o in enumerate([Outcome.CORRECT, Outcome.WRONG, Outcome.REFUSED, Outcome.REFUSED])]  # fmt: skip
+    for method, test in product(("init_basic", "craft"), ("id", "ood")):
+        write_records(run / method / f"{test}.verdicts.parquet", judged)
+    write_json(run / "craft/metrics.json", {test: {"overall": {"P_r": {"value": 0.9}}} for test in ("id", "ood")})
+    assert results_of(open_run(run, "craft"))["id"]["P_r"]["value"] == 0.5
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["steps"]["craft/metrics"] = {"files": {}}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    assert results_of(open_run(run, "craft"))["id"]["P_r"]["value"] == 0.9
+
+
+def test_the_card_of_a_further_seed_names_it(run):
+    taught = [Example(id="1", prompt="?", completion="a", role=Role.VANILLA)]
+    for name in ("craft", "craft/seed-1"):
+        write_records(run / name / "examples.jsonl", taught)
+    first, further = (
+        dataset_card(open_run(run, name), title="t", summary="s", files={}) for name in ("craft", "craft/seed-1")
+    )
+    assert "Strategy craft, seed 0; tuned on 1 vanilla" in first
+    assert "Strategy craft, drawn and tuned with seed 1, asked and probed with seed 0; tuned on" in further
+
+
+def test_two_exports_to_one_place_do_not_meet(tmp_path):
+    out = tmp_path / "run/export/out"
+    with new_folder(out) as one:
+        (one / MARK).write_text("{}")
+        (one / ".half.part").write_text("being written")
+        with new_folder(out) as other:
+            (other / MARK).write_text("{}")
+        write_json(tmp_path / "run/manifest.json", {"format": FORMAT, "status": "running", "steps": {}})
+        (tmp_path / "run/.killed.part").write_text("")
+        Book(tmp_path / "run", say=print).begin(Recipe())  # which sweeps up
+        assert not (tmp_path / "run/.killed.part").exists()
+        assert (one / ".half.part").exists()
+    assert {path.name for path in out.parent.iterdir()} == {"out"}
+    assert {path.name for path in out.iterdir()} == {MARK, ".half.part"}
 
 
 def test_a_folder_is_whole_or_not_there(tmp_path):
@@ -183,3 +246,21 @@ def test_nobody_logged_in_is_seen_before_any_work(monkeypatch, run):
     with pytest.raises(RaitError, match="log in to the hub"):
         export(run, "merged", strategy="craft", repository="me/model", say=print)
     assert not (run / "export").exists()
+
+
+def test_a_hub_that_cannot_be_reached_is_a_sentence(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: HfApi(endpoint="http://127.0.0.1:9", token="hf_x"))
+    with pytest.raises(RaitError, match=r"cannot log in to the hub .*network"):
+        hub.check_login()
+
+
+def test_the_folder_one_stands_in_is_a_target_unless_it_holds_the_run(run, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with new_folder(Path(".")) as folder:
+        (folder / MARK).write_text("{}")
+    assert (tmp_path / "empty" / MARK).is_file()
+    for holds in (run, run.parent):
+        monkeypatch.chdir(holds)
+        with pytest.raises(InputError, match="holds the run itself"):
+            export(run, "trl", Path("."), strategy="craft", say=print)

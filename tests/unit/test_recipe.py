@@ -213,6 +213,15 @@ NOT_WHOLE = "should be a valid integer, unable to parse string as an integer"
         ("tests: {}", "tests", "should not be empty, found {}"),
         ("tests: {a b: {}}", "tests.a b", "should be a name of letters, digits, - and _, found 'a b'"),
         ("tests: {train: {}}", "tests", "a test set must not be named train, which is taken in the run folder"),
+        *(
+            (
+                f"tests: {{{name}: {{}}}}",
+                "tests",
+                f"a test set must not be named {name}, which is taken in the run folder",
+            )
+            for name in ("over_refusal", "conflicts", "report", "dial", "calibration", "seed-1")
+        ),
+        ("strategies: [export]", "strategies", "a strategy must not be named export, which is taken in the run folder"),
         ("strategies: craft", "strategies", f"{NOT_A_LIST}, found 'craft'"),
         ("strategies: [a, ../x]", "strategies.1", "should be a name of letters, digits, - and _, found '../x'"),
         ("strategies: [craft, craft]", "strategies", "a strategy is named twice"),

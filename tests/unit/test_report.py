@@ -168,7 +168,7 @@ def test_a_run_that_has_hardly_begun_has_a_page(tmp_path):
 
 
 def test_a_folder_without_a_manifest_is_no_run(tmp_path):
-    with pytest.raises(InputError, match="is not a run folder"):
+    with pytest.raises(InputError, match="is no run folder"):
         read_run(tmp_path)
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(InputError, match="is damaged"):
@@ -433,6 +433,37 @@ def test_several_runs_stand_side_by_side(folder, tmp_path):
     assert "<code>seed</code>" in text
 
 
+def questions_from(folder, **marks):
+    """Say in the manifest from which questions the test sets are."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["steps"]["questions"] = {"inputs": {"id": "a", "ood": "b"} | marks}
+    write_json(folder / "manifest.json", manifest)
+
+
+def test_the_same_questions_are_known_though_other_seeds_tune_and_few_are_kept(tmp_path):
+    one, other = (made_run(tmp_path / name, seed=seed) for name, seed in (("one", 0), ("other", 5)))
+    manifest = json.loads((other / "manifest.json").read_text()) | {"seed": 5}
+    write_json(other / "manifest.json", manifest)
+    shown = [read_run(folder, kept=7) for folder in (one, other)]
+    assert [q.id for q in shown[0].tests[0].questions] == [q.id for q in shown[1].tests[0].questions]
+    assert "does not hold the same" not in text_of(page(shown)), "of a version that noted nothing"
+    for folder in (one, other):
+        questions_from(folder)
+    assert "does not hold the same" not in text_of(page([read_run(folder, kept=7) for folder in (one, other)]))
+    questions_from(other, ood="c")  # another text, the ids the same
+    text = text_of(page([read_run(folder) for folder in (one, other)]))
+    assert "set ood does not hold the same" in text and "set id does not hold the same" not in text
+
+
+def test_what_an_earlier_recipe_has_made_does_not_count(copy):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["confirmed"] = [name for name in manifest["steps"] if not name.startswith("craft/")]
+    write_json(copy / "manifest.json", manifest)
+    run = read_run(copy)
+    assert "craft" not in run.methods and "craft: not begun" in run.missing
+    assert run.methods["cor_rait"].scores["id"].overall["THS"].n == 20
+
+
 def test_a_multiple_choice_run_has_a_page(tmp_path):
     folder = made_run(tmp_path / "choice", choice=True)
     text = text_of(page([read_run(folder)]))
@@ -488,4 +519,4 @@ def test_compare_says_what_is_mixed(folder, capsys, monkeypatch, words, told):
 def test_report_says_that_a_folder_is_no_run(tmp_path, capsys, monkeypatch):
     code, out, err = command(capsys, monkeypatch, "report", tmp_path)
     assert (code, out) == (1, "")
-    assert "is not a run folder" in err
+    assert "is no run folder" in err

@@ -159,11 +159,11 @@ def test_options_have_the_tokens_that_tuning_teaches(pieces, data):
     prompt, option = "".join(pieces[:cut]), "".join(pieces[cut:])
     row = _tokenise(merging, Example(id="", prompt=prompt, completion=option, role=Role.VANILLA), frozenset({2}))
     ids = scoring.encode(merging, prompt)
-    assert ids + scoring._continuations(merging, prompt, ids, [option])[0] + [2] == row["input_ids"]
+    assert ids + scoring.continuations(merging, prompt, ids, [option])[0] + [2] == row["input_ids"]
 
 
 def test_an_option_that_joins_the_prompt_is_scored_with_its_own_tokens():
-    assert scoring._continuations(merging, "Q old", [1, 4, 5], ["er", " red"]) == [[7], [8]]
+    assert scoring.continuations(merging, "Q old", [1, 4, 5], ["er", " red"]) == [[7], [8]]
 
 
 def pieces_of(tokenizer, ids):

@@ -172,8 +172,34 @@ def test_what_an_earlier_version_finished_is_complete(folder: Path, recipe: Reci
     assert len(found.steps) == len(names)
 
 
+def test_steps_of_an_earlier_recipe_are_missing(folder: Path, recipe: Recipe) -> None:
+    names = planned(recipe)
+    stale = [name for name in names if name.startswith("craft/")]
+    (folder / "craft").mkdir()
+    ths = {"overall": {"THS": {"value": 0.9, "low": 0.8, "high": 1.0, "n": 10}}}
+    for name in ("craft", "cor_rait"):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "metrics.json").write_text(json.dumps({"a": ths}), "utf-8")
+    confirmed = [name for name in names if name not in stale]
+    write_manifest(folder, dict.fromkeys(names, 1.0), confirmed=confirmed)
+    found = status(folder)
+    assert [step.name for step in found.steps if step.state == "missing"] == stale
+    assert found.results.keys() == {"cor_rait"}, "craft's is that of the earlier recipe"
+
+
+def test_no_calibration_questions_were_left(folder: Path, recipe: Recipe) -> None:
+    given = recipe.tests["a"].model_copy(update={"source": "c.jsonl"})
+    (folder / "recipe.yaml").write_text(dump_recipe(recipe.model_copy(update={"calibration": given})), "utf-8")
+    write_manifest(folder, {"questions": 1.0})
+    assert "craft/dial" in left(folder)
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    manifest["steps"]["questions"]["inputs"] = {"train": "", "a": "", "b": "", "shots": ""}
+    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    assert not [name for name in left(folder) if name.endswith(("/dial", "/calibration"))]
+
+
 def test_seeds_are_parts_of_their_own(folder: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
-    done = [name for name in planned(recipe) if not name.endswith(("/metrics", "report"))]
+    done = [name for name in planned(recipe) if not name.endswith("report")]
     write_manifest(folder, dict.fromkeys([*done, "craft/seed-1/construction", "craft/seed-1/tuning"], 1.0))
     found = status(folder)
     missing = [step.name for step in found.steps if step.state == "missing"]

@@ -40,7 +40,7 @@ def ask(
 ) -> None:
     """Ask a run's tuned model: its answer or refusal, and how probable the refusal is."""
     from rait import asking, explaining
-    from rait.errors import InputError
+    from rait.errors import RaitError
 
     tuned = asking.open_run(run, strategy=strategy, adapter=adapter, threshold=threshold)
     known = explaining.background(tuned) if why else None
@@ -61,7 +61,7 @@ def ask(
     for number, line in _lines():
         try:
             data, shown = reply_to(line)
-        except InputError as error:  # of one question; those after it are still to be answered
+        except RaitError as error:  # of one question; those after it are still to be answered
             failed = True
             print(f"error: line {number}: {error}", file=sys.stderr, flush=True)
             data, shown = {"line": number, "error": str(error)}, ""  # a line all the same: answers keep their places

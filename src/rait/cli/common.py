@@ -17,6 +17,24 @@ app = typer.Typer(
     epilog="Settings of a recipe can be given at the end of a command as key=value, for example probe.samples=20.",
 )
 
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from rait import __version__
+
+        print(f"rait {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and leave")
+    ] = False,
+) -> None:
+    pass
+
+
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="recipe keys to change")]
 RecipeArgument = Annotated[str | None, typer.Argument(help="recipe file or name; without it the embedded default")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]

@@ -217,7 +217,10 @@ def evaluate(
         str | None, typer.Option("--strategy", help="what it was tuned by, if that teaches words around an answer")
     ] = None,
     dial: Annotated[
-        bool, typer.Option("--dial/--no-dial", help="refuse by the threshold that stands beside the adapter, if any")
+        bool,
+        typer.Option(
+            "--dial/--no-dial", help="refuse by the threshold beside the adapter, or else in the model's folder"
+        ),
     ] = True,
     json: Json = False,
 ) -> None:

@@ -25,12 +25,13 @@ exchangeable: drawn from one source. They promise nothing of questions of anothe
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import exp, floor, fsum, inf, lgamma, log, log1p, nextafter
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rait.errors import InputError, some
+from rait.errors import InputError, UndefinedError, some
 from rait.evaluation.metrics import Metrics, evaluate, outcomes_before, truthful_helpfulness
 from rait.judging import REFUSAL
 from rait.records import Outcome, Verdict
@@ -65,7 +66,8 @@ class Guarantee:
     """What is promised of the `risk` of other questions from the same source: at most `bound`.
 
     `confidence` is the probability, over the calibration questions, with which it holds; None where it holds on
-    average over them. `holds` is False where no threshold kept the bound, so that everything is refused.
+    average over them. `holds` is False where no threshold kept the bound: then everything is refused where wrong
+    answers are bounded, and nothing that can be answered where refusals are.
     """
 
     bound: float
@@ -123,7 +125,7 @@ def choose(verdicts: Sequence[Verdict], baseline: Sequence[Verdict], dial: Dial)
     if dial.rule == "best_ths":
         known = [point for point in curve if point.THS is not None]
         if not known:
-            raise InputError(
+            raise UndefinedError(
                 "THS is undefined, as the untuned model answers no calibration question wrongly; choose another rule "
                 "(dial.rule=max_error dial.value=0.1), or harder calibration questions"
             )
@@ -260,6 +262,52 @@ def target_of(dial: Dial) -> dict[str, Any]:
     """What was asked for, as plain data: rule and value, and for max_error among what."""
     found: dict[str, Any] = {"rule": dial.rule, "value": dial.value}
     return found | ({"among": dial.among} if dial.rule == "max_error" else {})
+
+
+def promise(guarantee: Mapping[str, Any], threshold: float) -> str:
+    """What a "guarantee" of dial.json promises at its `threshold`, or what is done where nothing can be promised."""
+    bound, risk = f"{100 * float(guarantee['bound']):g} %", guarantee.get("risk") or "the share wrong"
+    if not guarantee["holds"]:
+        return f"No threshold is sure to keep {risk} at {bound} or less, so {refused_at(threshold)}."
+    confidence = guarantee.get("confidence")
+    sure = "on average over calibration sets" if confidence is None else f"with probability {float(confidence):g}"
+    return (
+        f"Promised of other questions from the source of the calibration questions, {sure}: {risk} are at most {bound} "
+        f"({guarantee['method']}). Nothing is promised of questions of another kind."
+    )
+
+
+def refused_at(threshold: float) -> str:
+    """What is refused at `threshold`, in words."""
+    if threshold > 1:
+        return "nothing is refused that can be answered"
+    return f"what has a p(refuse) of {threshold:.4g} or more is refused" if threshold > 0 else "everything is refused"
+
+
+def in_words(name: str, found: Mapping[str, Any]) -> str:
+    """What dial.json of the strategy `name` holds, in lines of at most 80 characters for a terminal."""
+    if found["threshold"] is None:
+        return f"{name}: no dial: {found['obstacle']}"
+    target, guarantee = found["target"], found["guarantee"]
+    value = "" if target["value"] is None else f" {target['value']:g}"
+    lines = [f"{name}: {target['rule']}{value}, set on {found['calibration']['questions']} calibration questions"]
+    if guarantee is None or guarantee["holds"]:
+        lines.append(f"  {refused_at(found['threshold'])}")
+    if guarantee is not None:
+        said = promise(guarantee, found["threshold"])
+        lines += wrap(said, 80, initial_indent="  ", subsequent_indent="  ")
+    lines.append(f"  {'':<12} {'P_c':>6} {'P_w':>6} {'P_r':>6} {'THS':>6}  95 % interval")
+    for test, ways in found["tests"].items():
+        for way in ("greedy", "chosen"):
+            row = ways[way]
+            numbers = " ".join(f"{_points(row[key]):>6}" for key in ("P_c", "P_w", "P_r", "THS"))
+            interval = f"[{_points(row['THS_low'])}, {_points(row['THS_high'])}]"
+            lines.append(f"  {test[:12] if way == 'greedy' else '':<5} {way} {numbers}  {interval}")
+    return "\n".join(lines)
+
+
+def _points(share: float | None) -> str:
+    return "n/a" if share is None else f"{100 * share:.1f}"
 
 
 def _tested(

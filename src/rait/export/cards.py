@@ -61,8 +61,9 @@ def base_of(recipe: Recipe) -> Base:
 
 def results_of(finished: Finished) -> dict[str, dict[str, Any]]:
     """Metrics by test set: test set -> name -> value, low, high, n; as fractions."""
-    stored = finished.read_json("metrics.json")
-    if stored is None:  # of a further seed
+    listed = f"{finished.name}/metrics" in finished.manifest["steps"]
+    stored = finished.read_json("metrics.json") if listed else None
+    if stored is None:  # of a further seed, or not written yet
         stored = {
             name: to_json(
                 evaluate(
@@ -224,7 +225,10 @@ def _limits(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _made(finished: Finished) -> str:
     sizes = Counter(example.role.value for example in finished.examples())
     counts = ", ".join(f"{count} {role}" for role, count in sorted(sizes.items(), reverse=True))
-    return f"Strategy {finished.name}, seed {finished.recipe.seed}; tuned on {counts} examples. The recipe:"
+    own, first = finished.seed, finished.recipe.seed
+    seeds = f"seed {own}" if own == first else f"drawn and tuned with seed {own}, asked and probed with seed {first}"
+    command = "" if own == first else f", which `rait compare` ran with seed {own} besides its own"
+    return f"Strategy {finished.strategy}, {seeds}; tuned on {counts} examples. The recipe{command}:"
 
 
 def _merged_sentence(check: MergeCheck) -> str:

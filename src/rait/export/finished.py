@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from rait.errors import InputError, RecipeError
-from rait.recipe import Recipe, load_recipe
+from rait.manifest import read_manifest, recipe_of
+from rait.recipe import Recipe
 from rait.records import Example, Question
 from rait.tables import read_records
 
@@ -41,6 +43,12 @@ class Finished:
         return self.name.partition("/")[0]
 
     @property
+    def seed(self) -> int:
+        """The seed by which it was drawn and tuned: the recipe's, or the one in its name."""
+        _, further, seed = self.name.partition("/seed-")
+        return int(seed) if further else self.recipe.seed
+
+    @property
     def tests(self) -> list[str]:
         """The names of the test sets."""
         return list(self.recipe.tests)
@@ -62,18 +70,12 @@ class Finished:
 def open_run(run: Path, name: str | None) -> Finished:
     """Open a run folder to hand over one of its strategies; without a name the only one that was tuned.
 
-    Raises `RecipeError` where a name is needed or unknown, `InputError` where this is no run folder, or where its
-    recipe has changed since the strategy was tuned: the prompts that it knows would not be those of the recipe.
+    Raises `RecipeError` where a name is needed or unknown, `InputError` where this is no run folder, where the strategy
+    is not finished, or where the recipe has changed since it was tuned: the prompts that it knows would not be those of
+    the recipe.
     """
-    for file in ("recipe.yaml", "manifest.json"):
-        if not (run / file).is_file():
-            raise InputError(f"{run} holds no {file}, so it is not a run folder; name one that `rait run` has made")
-    recipe = load_recipe(run / "recipe.yaml")
-    try:
-        manifest = json.loads((run / "manifest.json").read_text("utf-8"))
-        steps = manifest["steps"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run / 'manifest.json'} is damaged; start the run again with the same command") from error
+    manifest, recipe = read_manifest(run), recipe_of(run)
+    steps = manifest["steps"]
     tuned = [step.removesuffix("/tuning") for step in steps if step.endswith("/tuning")]
     tuned = [own for own in tuned if (run / own / "adapter").is_dir()]
     if not tuned:
@@ -83,6 +85,9 @@ def open_run(run: Path, name: str | None) -> Finished:
     name = name or tuned[0]
     if name not in tuned:
         raise RecipeError(f"no tuned model {name!r} in {run}; there are {', '.join(tuned)}")
+    for test in recipe.tests:
+        if f"{name}/{test}" not in steps:
+            raise InputError(f"{name} of {run} has not answered {test} yet; finish the run first")
     made_with = steps.get(f"{name}/construction", {}).get("inputs", {}).get("prompt")
     now = recipe.prompt.model_dump(mode="json")
     if made_with is not None and made_with != {key: now.get(key) for key in made_with}:
@@ -96,11 +101,11 @@ def new_folder(out: Path) -> Iterator[Path]:
 
     An earlier export there is replaced. Raises `InputError` where `out` is something else that is not empty.
     """
+    out = out.resolve()  # "." has no name of its own
     if out.exists() and not (out / MARK).is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} exists and is no earlier export; choose another --out, or remove it")
-    scratch = out.with_name(f".{out.name}.part")
+    scratch = out.with_name(f".{out.name}.{token_hex(4)}.exporting")  # its own, whoever else writes here
     try:
-        shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         yield scratch
         shutil.rmtree(out, ignore_errors=True)

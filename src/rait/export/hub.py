@@ -42,9 +42,11 @@ def _api() -> Any:
 def _asked(request: Any, what: str) -> Any:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
+    # What the hub's own error derives from: that of the HTTP library in use, for want of a network, and OSError.
+    failures: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, HFValidationError, LocalTokenNotFoundError)
     try:
         return request()
-    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
+    except failures as error:
         raise RaitError(
             f"cannot {what} ({first_line(error)}); check the name, the network and your token (`hf auth login`)"
         ) from error

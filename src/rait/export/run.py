@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rait.errors import RecipeError
+from rait.errors import InputError, RecipeError
 from rait.export import formats, hub
 from rait.export.cards import dataset_card, model_card
 from rait.export.finished import MARK, Finished, new_folder, open_run
@@ -62,6 +62,8 @@ def export(
         raise RecipeError(f"unknown format {form!r}; known: {', '.join(FORMS)}")
     if public and not repository:
         raise RecipeError("--public says how to upload, and nothing is uploaded without --push")
+    if out is not None and run.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"{out} holds the run itself; choose another --out")
     finished = open_run(run, strategy)
     if repository:
         hub.check_login()

@@ -19,10 +19,10 @@ from rait.models.scoring import (
     TREE_ROWS,
     _batches,
     _common,
-    _continuations,
     _Item,
     _shared,
     _Tree,
+    continuations,
     letter_tokens,
 )
 from rait.models.tree import READ_ROWS, encode
@@ -71,7 +71,7 @@ def scored(tokenizer: Any, prompts: Sequence[str], options: Sequence[Sequence[st
         items = (_Item(index, encode(tokenizer, prompts[index]) + lead, [[0]]) for index in order)
     else:
         ids = ((index, encode(tokenizer, prompts[index])) for index in order)
-        items = (_Item(i, own, _continuations(tokenizer, prompts[i], own, options[i])) for i, own in ids)
+        items = (_Item(i, own, continuations(tokenizer, prompts[i], own, options[i])) for i, own in ids)
     rows = longest = 0
     spine: Tokens = []
     for batch in _batches(items):

@@ -18,7 +18,7 @@ from math import exp
 from typing import Any
 
 from rait.models.sampler import Sampling, draw
-from rait.models.scoring import _continuations
+from rait.models.scoring import continuations
 from rait.models.tree import encode, end_tokens
 
 
@@ -55,6 +55,6 @@ def weigh(
 
 def refusal_tokens(model: Any, tokenizer: Any, prompt: str, refusal: str) -> tuple[int, ...]:
     """Token ids of the completion `refusal` after a rendered prompt, as tuning teaches them: the last one ends it."""
-    (tokens,) = _continuations(tokenizer, prompt, encode(tokenizer, prompt), [refusal])
+    (tokens,) = continuations(tokenizer, prompt, encode(tokenizer, prompt), [refusal])
     ended = tokens[-1] in end_tokens(model, tokenizer) or tokenizer.eos_token_id is None
     return tuple(tokens) if ended else (*tokens, tokenizer.eos_token_id)

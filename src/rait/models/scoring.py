@@ -99,7 +99,7 @@ def score_texts(
 
     def item(index: int) -> _Item:
         prompt = encode(tokenizer, prompts[index])
-        return _Item(index, prompt, _continuations(tokenizer, prompts[index], prompt, options[index]))
+        return _Item(index, prompt, continuations(tokenizer, prompts[index], prompt, options[index]))
 
     def finish(items: Sequence[_Item], states: Tensor, rows: Sequence[list[list[int]]]) -> list[TextScores]:
         before = [row for own in rows for path in own for row in path]
@@ -127,7 +127,7 @@ def letter_tokens(tokenizer: Any, prompt: str, letters: Sequence[str]) -> tuple[
     ids = encode(tokenizer, prompt)
     problem = ""
     for form in (letters, [letter[1:] if letter.startswith(" ") else f" {letter}" for letter in letters]):
-        found = _continuations(tokenizer, prompt, ids, form)
+        found = continuations(tokenizer, prompt, ids, form)
         lead = min(_shared(found[0], other[:-1]) for other in found)
         tokens = [tuple(continuation[lead:]) for continuation in found]
         long = [number for number, own in enumerate(tokens) if len(own) != 1 or own[0] == tokenizer.unk_token_id]
@@ -367,8 +367,8 @@ def _finite(values: Tensor) -> Tensor:
     return values
 
 
-def _continuations(tokenizer: Any, prompt: str, ids: Sequence[int], options: Sequence[str]) -> list[list[int]]:
-    """Token ids of each option after the prompt, whose own ids are `ids`."""
+def continuations(tokenizer: Any, prompt: str, ids: Sequence[int], options: Sequence[str]) -> list[list[int]]:
+    """Token ids of each option after the prompt, whose own are `ids`; raises `ModelError` for one without a token."""
     found = []
     for option in options:
         whole = encode(tokenizer, prompt + option)

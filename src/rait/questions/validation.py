@@ -125,11 +125,14 @@ def _flaws(question: Question, refusal: str, ids: Seen[bool], answered: Seen[fro
 
 
 def _same(question: Question) -> str:
-    return "\n".join([_plain(question.question), *sorted(map(_plain, question.options))])
+    return "\n".join([wording_key(question.question), *sorted(map(wording_key, question.options))])
 
 
-def _plain(text: str) -> str:
-    """A text without what does not make it another one; signs between and before words stay, as in 2*2 and -4."""
+def wording_key(text: str) -> str:
+    """A text without what does not make it another one: two with the same key say the same.
+
+    Signs between and before words stay, as in 2*2 and -4.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = _BLANK.sub("_", _END_OF_WORD.sub("", _QUOTES.sub("", folded))).split()
     return " ".join(words or folded.split())  # signs alone are all there is

@@ -13,6 +13,7 @@ from typing import Any
 
 from rait.construction import find_strategy
 from rait.errors import RaitError
+from rait.evaluation.dial import promise
 from rait.evaluation.metrics import Metric, format_metric
 from rait.records import Outcome
 from rait.reporting import charts
@@ -199,7 +200,9 @@ def dials(run: Run, kept: Charts, place: int) -> Section:
         "target": " or ".join(targets),
         "questions": " or ".join(map(str, questions)),
         "guarantees": [
-            {"method": method.name, "text": _guarantee(dial.guarantee)} for method, dial in with_dial if dial.guarantee
+            {"method": method.name, "text": promise(dial.guarantee, dial.threshold)}
+            for method, dial in with_dial
+            if dial.guarantee
         ],
         "without": [{"method": method.name, "text": method.no_dial} for method in run.strategies if method.no_dial],
     }
@@ -286,16 +289,3 @@ def _coverage(shares: Mapping[str, float | None]) -> dict[str, float | None]:
 
 def _dial_ths(shares: Mapping[str, float | None]) -> str:
     return format_metric(Metric(shares.get("THS"), shares.get("THS_low"), shares.get("THS_high"), 0))
-
-
-def _guarantee(found: Mapping[str, Any]) -> str:
-    """What is promised, as a sentence or two."""
-    bound, risk = f"{100 * float(found['bound']):g} %", str(found.get("risk") or "the share wrong").replace("_", " ")
-    if not found.get("holds"):
-        return f"No threshold keeps {risk} at {bound} or less, so everything is refused."
-    confidence = found.get("confidence")
-    sure = "on average over calibration sets" if confidence is None else f"with probability {float(confidence):g}"
-    return (
-        f"Promised of other questions from the source of the calibration questions, {sure}: {risk} is at most {bound} "
-        f"({found.get('method')}). Nothing is promised of questions of another kind."
-    )

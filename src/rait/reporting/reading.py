@@ -5,11 +5,10 @@
     run.missing                                          # what is not there, or cannot be read, and why
 
 No model is loaded and nothing is written. A file counts once the manifest lists it, which is when it is whole. What is
-missing is named, never an error: only a folder without a manifest is no run. Of a training set of more than `kept`
-questions as many are drawn to be looked at one by one; all of them count in what is summed up.
+missing is named, never an error: only a folder without a manifest is no run. Of a set of more than `kept` questions as
+many are drawn to be looked at one by one, the same in every run; all of them count in what is summed up.
 """
 
-import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from rait.construction import summarise
 from rait.errors import InputError, first_line
 from rait.evaluation.metrics import RESAMPLES, evaluate
+from rait.manifest import read_manifest
 from rait.records import Decision, KnowledgeFlow, KnowledgeState, Question, Role, Verdict
 from rait.reporting.parts import (
     Conflicts,
@@ -154,14 +154,14 @@ def read_run(folder: str | Path, kept: int = KEPT) -> Run:
     Raises `InputError` where there is no manifest, or one that cannot be read.
     """
     folder = Path(folder)
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     steps: dict[str, Any] = manifest["steps"]
     parts = _Parts(folder, frozenset(name for step in steps.values() for name in step.get("files", {})), [])
     recipe_text, recipe = _recipe(folder, parts.missing)
     names = [TRAIN, *(_names(recipe.get("tests")) or _tests_of(parts.listed))]
     seed = manifest.get("seed")
     seed = seed if isinstance(seed, int) else 0
-    sets = [found for name in names if (found := _question_set(parts, name, seed, kept)) is not None]
+    sets = [found for name in names if (found := _question_set(parts, name, kept)) is not None]
     kept_ids = {each.name: [question.id for question in each.questions] for each in sets}
     strategies = _names(recipe.get("strategies")) or _strategies_of(parts.listed)
     moved = parts.read(
@@ -190,22 +190,6 @@ def read_run(folder: str | Path, kept: int = KEPT) -> Run:
         or [],
         missing=parts.missing,
     )
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        for step in found["steps"].values():
-            step.items()
-    except OSError as error:
-        raise InputError(
-            f"{folder} is not a run folder: {path} cannot be read ({error.strerror}); name a folder of `rait run`"
-        ) from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is damaged; start the run again, or name another folder") from error
-    manifest: dict[str, Any] = found
-    return manifest
 
 
 def _recipe(folder: Path, missing: list[str]) -> tuple[str, dict[str, Any]]:
@@ -237,9 +221,9 @@ def _strategies_of(listed: Collection[str]) -> list[str]:
     return sorted({name.partition("/")[0] for name in listed if name.endswith("/decisions.parquet")})
 
 
-def _question_set(parts: _Parts, name: str, seed: int, kept: int) -> QuestionSet | None:
+def _question_set(parts: _Parts, name: str, kept: int) -> QuestionSet | None:
     states_file = "knowledge/initial.parquet" if name == TRAIN else f"knowledge/tests/{name}.parquet"
-    found = parts.read(f"questions/{name}.parquet", lambda path: _drawn(iter_records(path, Question), seed, kept))
+    found = parts.read(f"questions/{name}.parquet", lambda path: _drawn(iter_records(path, Question), kept))
     if found is None:
         return None
     size, questions = found
@@ -249,7 +233,7 @@ def _question_set(parts: _Parts, name: str, seed: int, kept: int) -> QuestionSet
     return QuestionSet(name=name, size=size, questions=questions, states=states, known=known)
 
 
-def _drawn(questions: Iterator[Question], seed: int, kept: int) -> tuple[int, list[Question]]:
+def _drawn(questions: Iterator[Question], kept: int) -> tuple[int, list[Question]]:
     """The number of `questions`, and `kept` of them in their order, drawn by their ids."""
     numbered = enumerate(questions)
     size = 0
@@ -258,7 +242,7 @@ def _drawn(questions: Iterator[Question], seed: int, kept: int) -> tuple[int, li
         nonlocal size
         for place, question in numbered:
             size += 1
-            yield ticket(seed, "report", question.id), place, question
+            yield ticket(0, "report", question.id), place, question
 
     chosen = nsmallest(kept, counted(), key=lambda entry: entry[:2])
     return size, [question for _, _, question in sorted(chosen, key=lambda entry: entry[1])]

@@ -15,6 +15,7 @@ import numpy as np
 
 from rait.construction.conflicts import SIMILAR
 from rait.evaluation.bands import Cell
+from rait.progress import duration
 from rait.records import TOLERANCE, Outcome, Role
 from rait.reporting import charts
 from rait.reporting.charts import Look
@@ -118,9 +119,9 @@ def how(run: Run, kept: Charts, place: int) -> Section:
         "versions": list(versions.items()) if isinstance(versions, dict) else [],
         "machine": list(machine.items()) if isinstance(machine, dict) else [],
         "memory": run.manifest.get("peak_memory_gb"),
-        "total": _duration(sum(seconds.values())),
+        "total": duration(sum(seconds.values())),
         "steps": [
-            {"name": name, "time": _duration(taken), "width": round(100 * taken / longest, 1)}
+            {"name": name, "time": duration(taken), "width": round(100 * taken / longest, 1)}
             for name, taken in sorted(seconds.items(), key=lambda entry: -entry[1])
             if taken >= 0.5
         ],
@@ -186,11 +187,3 @@ def _samples(run: Run) -> int | None:
     settings = run.recipe.get("probe")
     found = settings.get("samples") if isinstance(settings, dict) else None
     return found if isinstance(found, int) and found > 0 else None
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
