@@ -16,6 +16,7 @@ SMALL = [
     "questions.limit=203",
     "tests.id.limit=60",
     "tests.ood.limit=60",
+    "calibration.limit=60",
     "rehearsal.size=40",
     "construction.vanilla=40",
     "construction.idk=10",
@@ -61,9 +62,9 @@ def measure(part: str, folder: Path) -> dict[str, int]:
         sets, shots = question_sets(recipe, lambda line: None)
         tuned = part == "craft"
         loaded = load(recipe.model, adapter=folder / "craft/adapter" if tuned else None)
-        for name in recipe.tests:
+        for name in (*recipe.tests, "calibration"):
             before = rows
-            answer_all(loaded, sets[name], {} if tuned else shots, part != "init_basic", recipe, name)
+            answer_all(loaded, sets[name], {} if tuned else shots, part != "init_basic", recipe, name, weigh=tuned)
             found[name] = rows - before
     # Not getrusage, which begins with the peak of the process that started this one.
     status = Path("/proc/self/status").read_text("utf-8")
@@ -105,7 +106,7 @@ def test_rows_of_every_step(estimated, measured):
     for part in PARTS[:4]:
         assert rows[part] == close(measured[part]["rows"]), part
     for method in PARTS[4:]:
-        for name in ("id", "ood"):
+        for name in ("id", "ood", *(["calibration"] if method != "init_refuse" else [])):
             assert rows[f"{method} on {name}"] == close(measured[method][name]), (method, name)
 
 

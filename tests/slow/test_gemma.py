@@ -59,6 +59,7 @@ def finished(tmp_path_factory):
         "questions.limit=900",
         "tests.id.limit=250",
         "tests.ood.limit=100",
+        "calibration.limit=100",
         "rehearsal.size=96",
         "construction.vanilla=240",
         "construction.idk=60",
