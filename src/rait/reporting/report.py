@@ -134,7 +134,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     recipe = run.recipe
     model, probe = recipe.get("model"), recipe.get("probe")
     facts = [("Model", str(model.get("source"))) if isinstance(model, dict) else ("Model", "n/a")]
-    facts += [("Trained on" if each.name == TRAIN else f"Test set {each.name}", _count(each.size)) for each in run.sets]
+    facts += [("Probed" if each.name == TRAIN else f"Test set {each.name}", _count(each.size)) for each in run.sets]
     if isinstance(probe, dict) and run.sets and not any(question.options for question in run.sets[0].questions):
         facts.append(("Answers sampled", f"{probe.get('samples')} a question"))
     return [*facts, ("Seed", str(run.manifest.get("seed", "n/a")))]
