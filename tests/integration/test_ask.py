@@ -202,6 +202,8 @@ def test_a_stream_is_answered_line_by_line(finished):
     process = subprocess.Popen(
         command("ask", finished, "--json", "--strategy", "craft"),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # A shell that put the tests into the background has them, and so their children, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdin and process.stdout and process.stderr
     for number in (90, 91):
