@@ -3,6 +3,7 @@
 states = probe_to_file(recipe, Path("states.parquet"), adapter=None, say=print)
 """
 
+import json
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -234,7 +235,7 @@ def evaluate_to_file(
 def dial_of_run(
     folder: Path, strategies: Sequence[str] | None, dial: Dial | None, *, save: bool
 ) -> dict[str, dict[str, Any]]:
-    """What `dial`, or the one of its recipe, brings a finished run, by strategy; no model is loaded.
+    """What `dial` brings a finished run, by strategy; without one, the dial as it is set. No model is loaded.
 
     With `save` it is written down as dial.json and beside what was tuned, for all of them or none. Raises `RaitError`
     where the run has no verdicts on calibration questions, or not those of its recipe.
@@ -256,7 +257,8 @@ def _dial_of(folder: Path, recipe: Recipe, name: str, dial: Dial | None) -> dict
     """What `dial` brings one strategy of a run, of the verdicts that its manifest lists."""
     if obstacle := dial_obstacle(find_strategy(name)):
         return no_dial(obstacle)
-    listed = {file for step in read_manifest(folder)["steps"].values() for file in step["files"]}
+    steps = read_manifest(folder)["steps"]
+    listed = {file for step in steps.values() for file in step["files"]}
     verdicts, baseline = (
         {test: folder / method / f"{test}.verdicts.parquet" for test in ("calibration", *recipe.tests)}
         for method in (name, "init_basic")
@@ -267,6 +269,10 @@ def _dial_of(folder: Path, recipe: Recipe, name: str, dial: Dial | None) -> dict
                 f"there is no finished {path}: the run is not finished, or its recipe has no calibration questions; "
                 f"give `rait run {folder / 'recipe.yaml'} --out {folder}` calibration questions and let it finish"
             )
+    own = folder / name / "dial.json"
+    if dial is None and f"{name}/dial" in steps and own.is_file():
+        found: dict[str, Any] = json.loads(own.read_text("utf-8"))
+        return found
     return set_dial(recipe, verdicts, baseline, dial)
 
 

@@ -30,12 +30,12 @@ from rait.evaluation.answering import is_scored
 from rait.knowledge.choices import TOGETHER
 from rait.manifest import Say
 from rait.models.loading import load_tokenizer, locate
-from rait.pipeline import BASELINES
 from rait.prompting import Renderer, Shots
 from rait.recipe import Recipe, Tuning
 from rait.records import Question
 from rait.seeding import ticket
 from rait.sets import load_set, question_sets, split_shots
+from rait.settings import BASELINES
 from rait.stages import CANDIDATES, dial_obstacle
 from rait.tables import batched
 

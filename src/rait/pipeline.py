@@ -32,12 +32,11 @@ from rait.records import Verdict
 from rait.reporting.report import write_report
 from rait.reporting.tables import Row, rows, write_tables
 from rait.sets import question_sets
+from rait.settings import BASELINES
 from rait.shown import shown_prompts
 from rait.stages import Models, check_words, dial_obstacle
 from rait.steps import Work
 from rait.tables import read_records
-
-BASELINES = {"init_basic": False, "init_refuse": True}  # name -> whether the prompt invites a refusal
 
 Results = dict[str, dict[str, Any]]
 

@@ -273,6 +273,9 @@ class Dial(_Settings):
 
 
 DIAL_FILE = "rait_dial.json"  # beside the weights that were tuned; it changes how they are used, not what they are
+BASELINES = {"init_basic": False, "init_refuse": True}
+"""The untuned model as the methods are compared with it, and whether its prompt invites a refusal (Init-Refuse)."""
+
 _ATLAS = ("atlas", "atlas-choice")
 # What a run folder has beside a test set's own files and steps, so that no test set may be named so.
 _TAKEN = {"train", "shots", "calibration", "construction", "conflicts", "tuning", "over_refusal", "dial"}

@@ -20,9 +20,9 @@ from rait.construction import Strategy, find_strategy
 from rait.errors import RecipeError
 from rait.evaluation.metrics import Metric, format_metric
 from rait.manifest import is_locked, read_manifest, recipe_of
-from rait.pipeline import BASELINES
 from rait.progress import duration
 from rait.recipe import Recipe
+from rait.settings import BASELINES
 from rait.stages import dial_obstacle
 from rait.tables import count_rows
 

@@ -1,12 +1,15 @@
 """A tiny model that truly knows some facts, is unsure of others and knows nothing of the rest."""
 
+import io
 import json
 import random
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from rait import cli
 from rait.pipeline import run
 from rait.prompting import Renderer
 from rait.recipe import Prompt, load_recipe
@@ -25,6 +28,20 @@ def land_of(number: int) -> str:
 
 def question(number: int) -> str:
     return f"Where is {CITIES[number]} ?"
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """Give a command; its exit code, standard output and standard error."""
+
+    def rait(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rait", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as leave:
+            cli.main()
+        return int(leave.value.code or 0), *capsys.readouterr()
+
+    return rait
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """A run's tuned model is asked: as its evaluation asked it, with reasons that the run and plain arithmetic confirm."""
 
-import io
 import json
 import os
 import signal
@@ -15,7 +14,6 @@ import pytest
 import torch
 
 from rait.asking import ask, asked, open_run
-from rait.cli import main
 from rait.errors import InputError, ModelError, RecipeError
 from rait.explaining import background, explain, untuned
 from rait.models.loading import load
@@ -216,25 +214,13 @@ def test_a_stream_is_answered_line_by_line(finished):
     assert b"Traceback" not in err
 
 
-@pytest.fixture
-def call(capsys, monkeypatch):
-    def rait(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rait", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as leave:
-            main()
-        return int(leave.value.code or 0), *capsys.readouterr()
-
-    return rait
-
-
 def test_one_bad_line_does_not_stop_the_others(call, finished):
     lines = 'Where is City90 ?\n\n{"id": 1}\n{"id": 2, "question": "Where is City91 ?", "answers": ["x"]}\n'
     code, out, err = call("ask", finished, "--json", stdin=lines)
     found = [json.loads(line) for line in out.splitlines()]
     assert code == 1
-    assert [row.get("id") for row in found] == ["city/90", None, "2"]
-    assert found[1] == {"line": 3, "error": 'the JSON object has no "question"; write {"question": "..."}'}
+    assert [row.get("id") for row in found] == ["city/90", None, None, "2"]  # a blank line keeps its place
+    assert found[2] == {"line": 3, "error": 'the JSON object has no "question"; write {"question": "..."}'}
     assert "line 3" in err
     hostile = [
         '{"question": "Where is City90 ?", "id": "\\ud800"}',

@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from rait import cli
 from rait.records import Decision, Example, KnowledgeState, Verdict
 from rait.tables import read_records, write_records
 
@@ -21,23 +20,6 @@ SETTINGS = [
     "probe.max_new_tokens=4",
     "evaluation.max_new_tokens=4",
 ]
-
-
-def rait(capsys, monkeypatch, *arguments):
-    """Exit code, standard output and standard error of a command."""
-    monkeypatch.setattr(sys, "argv", ["rait", *map(str, arguments)])
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as leave:
-        code = leave.code or 0
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-@pytest.fixture
-def call(capsys, monkeypatch):
-    return lambda *arguments: rait(capsys, monkeypatch, *arguments)
 
 
 def test_the_stages_one_by_one(call, world, tmp_path):

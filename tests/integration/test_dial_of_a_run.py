@@ -2,13 +2,11 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 
 import pytest
 from filelock import FileLock
 
-from rait import cli
 from rait.evaluation.dial import applied
 from rait.pipeline import compare, run
 from rait.recipe import load_recipe
@@ -48,16 +46,6 @@ def finished(recipe_file, words, tmp_path_factory):
 
 def loaded(path):
     return json.loads(path.read_text("utf-8"))
-
-
-def call(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["rait", *map(str, arguments)])
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as leave:
-        code = leave.code or 0
-    return code, *capsys.readouterr()
 
 
 def test_calibration_questions_are_in_no_other_set(finished):
@@ -140,23 +128,25 @@ def test_the_dial_changes_nothing_that_is_done(finished, recipe_file, words, tmp
     assert (folder / "cor_rait/adapter/rait_dial.json").exists()
 
 
-def test_it_is_set_anew_without_a_model(finished, tmp_path, capsys, monkeypatch):
+def test_it_is_set_anew_without_a_model(finished, tmp_path, call):
     folder = shutil.copytree(finished[0], tmp_path / "run")
     for model in folder.rglob("*.safetensors"):
         model.unlink()
-    code, out, _ = call(monkeypatch, capsys, "dial", folder, "--json")
+    code, out, _ = call("dial", folder, "--json")
     assert code == 0
     found = json.loads(out)["strategies"]
     assert found["cor_rait"] == loaded(folder / "cor_rait/dial.json")
     assert found["r_tuning"] == loaded(folder / "r_tuning/dial.json")
 
-    code, out, _ = call(monkeypatch, capsys, "dial", folder, "--strategy", "cor_rait", "--max-error", "0.2", "--save")
+    code, out, _ = call("dial", folder, "--strategy", "cor_rait", "--max-error", "0.2", "--save")
     assert code == 0
     assert f"rait report {folder}" in out and "max_error 0.2" in out and "conformal risk control" in out
     assert max(map(len, out.splitlines()[:-1])) <= 80
     saved = loaded(folder / "cor_rait/dial.json")
     assert saved["target"] == {"rule": "max_error", "value": 0.2, "among": "all"}
     assert loaded(folder / "cor_rait/adapter/rait_dial.json")["threshold"] == saved["threshold"]
+    code, out, _ = call("dial", folder, "--strategy", "cor_rait", "--json")
+    assert json.loads(out)["strategies"]["cor_rait"] == saved  # without a target: as it is set now
     wrong = [v for v in applied(read_records(folder / "cor_rait/calibration.verdicts.parquet", Verdict),
              saved["threshold"]) if v.outcome is Outcome.WRONG]  # fmt: skip
     assert len(wrong) + 1 <= 0.2 * 31
@@ -172,17 +162,17 @@ def test_it_is_set_anew_without_a_model(finished, tmp_path, capsys, monkeypatch)
         (["--strategy", "craft"], 2, "no strategy 'craft'"),
     ],
 )
-def test_wrong_use_is_told_in_a_sentence(finished, capsys, monkeypatch, arguments, code, told):
-    found, _, err = call(monkeypatch, capsys, "dial", finished[0], *arguments)
+def test_wrong_use_is_told_in_a_sentence(finished, call, arguments, code, told):
+    found, _, err = call("dial", finished[0], *arguments)
     assert found == code and told in err and "Traceback" not in err
 
 
-def test_a_run_without_calibration_says_what_to_do(finished, capsys, monkeypatch, tmp_path):
+def test_a_run_without_calibration_says_what_to_do(finished, call, tmp_path):
     folder = shutil.copytree(finished[0], tmp_path / "run")
     (folder / "cor_rait/calibration.verdicts.parquet").unlink()
-    code, _, err = call(monkeypatch, capsys, "dial", folder)
+    code, _, err = call("dial", folder)
     assert code == 1 and "calibration questions" in err
-    code, _, err = call(monkeypatch, capsys, "dial", tmp_path)
+    code, _, err = call("dial", tmp_path)
     assert code == 1 and "no run folder" in err
 
 
@@ -196,7 +186,7 @@ def test_without_calibration_questions_the_dial_is_taken_away(finished, recipe_f
     assert status(folder).state == "complete"
 
 
-def test_a_good_dial_outlives_files_that_do_not_match(finished, capsys, monkeypatch, tmp_path):
+def test_a_good_dial_outlives_files_that_do_not_match(finished, call, tmp_path):
     folder = shutil.copytree(finished[0], tmp_path / "run")
     kept = {name: (folder / name).read_bytes() for name in
             ("r_tuning/dial.json", "cor_rait/dial.json", "cor_rait/adapter/rait_dial.json")}  # fmt: skip
@@ -204,21 +194,21 @@ def test_a_good_dial_outlives_files_that_do_not_match(finished, capsys, monkeypa
     path = folder / "init_basic/calibration.verdicts.parquet"
     verdicts = read_records(path, Verdict)
     write_records(path, verdicts[1:], Verdict)
-    code, _, err = call(monkeypatch, capsys, *words)
+    code, _, err = call(*words)
     assert code == 1 and "same questions" in err
     write_records(path, verdicts, Verdict)
     manifest = loaded(folder / "manifest.json")
     fewer = [name for name in manifest["confirmed"] if name != "cor_rait/calibration"]
     write_json(folder / "manifest.json", manifest | {"confirmed": fewer})  # its verdicts are an earlier recipe's
-    code, _, err = call(monkeypatch, capsys, *words)
+    code, _, err = call(*words)
     assert code == 1 and "no finished" in err and "cor_rait/calibration.verdicts.parquet" in err
     assert {name: (folder / name).read_bytes() for name in kept} == kept
 
 
-def test_only_saving_holds_the_run(finished, capsys, monkeypatch):
+def test_only_saving_holds_the_run(finished, call):
     with FileLock(finished[0] / ".lock"):
-        assert call(monkeypatch, capsys, "dial", finished[0], "--json")[0] == 0
-        code, _, err = call(monkeypatch, capsys, "dial", finished[0], "--save")
+        assert call("dial", finished[0], "--json")[0] == 0
+        code, _, err = call("dial", finished[0], "--save")
         assert code == 1 and "another run is at work" in err
 
 
@@ -236,7 +226,7 @@ def test_an_undefined_ths_is_an_obstacle_and_no_failure(finished, recipe_file, w
     assert found["threshold"] is None and "THS is undefined" in found["obstacle"]
 
 
-def test_evaluate_applies_it_unless_told_otherwise(finished, world, words, capsys, monkeypatch, tmp_path):
+def test_evaluate_applies_it_unless_told_otherwise(finished, world, words, call, tmp_path):
     folder, _ = finished
     source = words[1].partition("source: ")[2].rstrip("}")
     common = ["evaluate", "--model", world / "model", "--adapter", folder / "cor_rait/adapter", "--questions", source]
@@ -252,23 +242,23 @@ def test_evaluate_applies_it_unless_told_otherwise(finished, world, words, capsy
         return [(v.id, v.response, v.outcome) for v in verdicts]
 
     out = tmp_path / "v.jsonl"
-    code, _, err = call(monkeypatch, capsys, *common, "--out", out, *prompt, "prompt.refusal=unknown")
+    code, _, err = call(*common, "--out", out, *prompt, "prompt.refusal=unknown")
     assert code == 0 and "refused where p(refuse) is at least" in err
     assert outcomes(read_records(out, Verdict)) == outcomes(applied(greedy, threshold, "unknown"))
-    code, _, err = call(monkeypatch, capsys, *common, "--no-dial", "--out", out, *prompt, "prompt.refusal=unknown")
+    code, _, err = call(*common, "--no-dial", "--out", out, *prompt, "prompt.refusal=unknown")
     assert code == 0 and "p(refuse)" not in err
     assert outcomes(read_records(out, Verdict)) == outcomes(greedy)
-    code, _, err = call(monkeypatch, capsys, *common, "--out", out, *prompt)
+    code, _, err = call(*common, "--out", out, *prompt)
     assert code == 2 and "is for the refusal 'unknown'" in err
 
 
-def test_a_merged_model_has_its_dial_with_it(world, words, capsys, monkeypatch, tmp_path):
+def test_a_merged_model_has_its_dial_with_it(world, words, call, tmp_path):
     merged = shutil.copytree(world / "model", tmp_path / "merged")
     (merged / "rait_dial.json").write_text('{"threshold": 0, "refusal": "unknown"}')
     source = words[1].partition("source: ")[2].rstrip("}")
     arguments = ["--model", merged, "--questions", source, "--out", tmp_path / "v.jsonl", "prompt.refusal=unknown"]
-    code, _, err = call(monkeypatch, capsys, "evaluate", *arguments)
+    code, _, err = call("evaluate", *arguments)
     assert code == 0 and str(merged / "rait_dial.json") in err
     assert {verdict.outcome for verdict in read_records(tmp_path / "v.jsonl", Verdict)} == {Outcome.REFUSED}
-    code, _, err = call(monkeypatch, capsys, "evaluate", *arguments, "--no-dial")
+    code, _, err = call("evaluate", *arguments, "--no-dial")
     assert code == 0 and "p(refuse)" not in err

@@ -264,3 +264,11 @@ def test_the_folder_one_stands_in_is_a_target_unless_it_holds_the_run(run, tmp_p
         monkeypatch.chdir(holds)
         with pytest.raises(InputError, match="holds the run itself"):
             export(run, "trl", Path("."), strategy="craft", say=print)
+
+
+def test_the_sources_of_atlas_are_named_in_the_card_of_its_data():
+    from rait.export.cards import _licence_of_data
+
+    assert "GeoNames" in _licence_of_data("atlas") and "CC BY 4.0" in _licence_of_data("atlas-choice")
+    own = _licence_of_data("/home/me/own.jsonl")
+    assert "not known" in own and "/home/me" not in own

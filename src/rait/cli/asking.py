@@ -72,7 +72,7 @@ def ask(
 
 
 def _lines() -> Iterator[tuple[int, str]]:
-    """Numbered lines of standard input that are not blank; on a terminal after a prompt, until Ctrl-D."""
+    """Numbered lines of standard input; on a terminal those that are not blank, after a prompt, until Ctrl-D."""
     if sys.stdin.isatty():
         import readline  # noqa: F401  lines can be edited, and earlier ones come back
 
@@ -92,7 +92,7 @@ def _lines() -> Iterator[tuple[int, str]]:
             print(file=sys.stderr)
             return
         number += 1
-        if line.strip():
+        if line.strip() or not sys.stdin.isatty():
             yield number, line
 
 

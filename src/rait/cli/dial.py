@@ -34,7 +34,7 @@ def dial(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Set when a run's tuned models refuse, on its calibration questions; without a target, as its recipe has it."""
+    """Set when a run's tuned models refuse, on its calibration questions; without a target, show how it is set."""
     from rait.commands import dial_of_run
     from rait.evaluation.dial import in_words
 

@@ -165,10 +165,7 @@ def dataset_card(
         template_path=str(_TEMPLATES / "dataset_card.md"),
         title=title,
         summary=summary,
-        licence=(
-            "The licence of the data is not known: it is that of the questions "
-            f"({_source(finished.recipe.questions.source)})."
-        ),
+        licence=_licence_of_data(finished.recipe.questions.source),
         files=files,
         rows=len(pairs),
         questions=len({pair.example.id for pair in pairs}),
@@ -195,6 +192,16 @@ def _licence(where: str | Path) -> dict[str, str]:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError, yaml.YAMLError):
         return {}
     return {key: str(data[key]) for key in _LICENCE_KEYS if data.get(key)}
+
+
+def _licence_of_data(source: str) -> str:
+    """Under what the questions of a source may be used, in a sentence."""
+    if source in ("atlas", "atlas-choice"):
+        return (
+            "The questions are made of [GeoNames](https://www.geonames.org), licensed under "
+            "[CC BY 4.0](https://creativecommons.org/licenses/by/4.0/), and of the package mendeleev (MIT)."
+        )
+    return f"The licence of the data is not known: it is that of the questions ({_source(source)})."
 
 
 def _licence_sentence(base: Base, what: str) -> str:

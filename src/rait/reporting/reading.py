@@ -37,12 +37,12 @@ from rait.reporting.parts import (
 )
 from rait.reporting.tables import Row
 from rait.seeding import ticket
+from rait.settings import BASELINES
 from rait.tables import iter_records, read_records
 
 KEPT = 10_000
 """Questions of a set that can be looked at one by one."""
 
-BASELINES = ("init_basic", "init_refuse")
 TRAIN = "train"
 
 Found = TypeVar("Found")
