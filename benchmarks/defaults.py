@@ -32,12 +32,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "2 epochs at 1e-4": (*BEFORE, "tuning.epochs=2", "tuning.learning_rate=1e-4"),
     "1:1": (*BEFORE, "construction.vanilla=250", "construction.idk=250"),
     "2:1": (*BEFORE, "construction.vanilla=334", "construction.idk=166"),
-    "9:1": (*BEFORE, "construction.vanilla=450", "construction.idk=50"),
-    "half the examples": (*BEFORE, "construction.vanilla=200", "construction.idk=50"),
-    "twice the examples": (*BEFORE, "construction.vanilla=800", "construction.idk=200"),
     "staying admitted": (*BEFORE, "construction.flow_rule=non_positive"),
-    "20 samples": (*BEFORE, "probe.samples=20"),
+    # From here on the default recipe itself is what is changed.
+    "the default": (),
+    "9:1": ("construction.vanilla=450", "construction.idk=50"),
+    "half the examples": ("construction.vanilla=200", "construction.idk=50"),
     "kurtosis": ("construction.certainty=kurtosis",),
+    "20 samples": ("probe.samples=20",),
+    "twice the examples": ("construction.vanilla=800", "construction.idk=200"),
 }
 COLUMNS = ("P_c", "P_w", "P_r", "over_refusal", "THS")
 
@@ -47,6 +49,7 @@ def main() -> None:
     log = folder / "results.jsonl"
     done = [row for _, row in read_rows(log)] if log.exists() else []
     tests = (
+        "calibration=null",  # the questions of the dial are those of the search
         "tests.id.split=validation",
         f"tests.ood.source={_held_out(folder / 'ood.jsonl')}",
         "tests.ood.split=train",
