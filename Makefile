@@ -1,12 +1,13 @@
 # make demo    a virtual environment, the package, and `rait run` on the embedded default
 # make test    the quick tests;  make slow: those with real models;  make check: ruff and mypy
 # make docs    the documentation, into build/docs
+# make audit   known vulnerabilities of the pinned dependencies, where a service that knows them can be reached
 PYTHON ?= python3
 VENV   ?= .venv
 RUN    ?= demo-run
 PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test slow check docs format clean
+.PHONY: demo test slow check docs audit format clean
 
 demo: $(VENV)/demo.stamp
 	$(VENV)/bin/rait run --out $(RUN)
@@ -26,6 +27,15 @@ docs: $(VENV)/test.stamp
 	$(VENV)/bin/python docs/reference.py
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict # not --quiet, which hides warnings from --strict
 
+audit: $(VENV)/audit/bin/pip-audit # what was looked up has "vulns" in the findings, an empty list where there are none
+	@rm -f $(VENV)/audit.json; status=0; \
+	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off \
+	  --format json --output $(VENV)/audit.json 2>$(VENV)/audit.log || status=$$?; \
+	found=$$(cat $(VENV)/audit.json 2>/dev/null | grep -o '"vulns"' | wc -l); \
+	if [ "$$found" = 0 ]; then echo "audit: SKIPPED, no vulnerability service answered; see $(VENV)/audit.log"; exit 0; fi; \
+	echo "audit: $$found of $$(grep -c == constraints.txt) pinned dependencies were looked up"; \
+	if [ "$$status" != 0 ]; then cat $(VENV)/audit.json; echo; fi; exit $$status
+
 format: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
@@ -35,6 +45,10 @@ clean:
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/audit/bin/pip-audit: $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 
 $(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "Installing rait into $(VENV) (a few minutes the first time) ..."

@@ -1,14 +1,14 @@
 """Which settings suit a small model: the default recipe with a key or two changed at a time, over several seeds.
 
-    python benchmarks/defaults.py FOLDER [NAME ...]
+    python benchmarks/defaults.py FOLDER [--seeds N] [NAME ...]
 
 Every variant is tuned from the same probe. It answers the validation split of atlas, and those questions of its other
 relations that the default test set does not hold, so that no choice is made on a test set. Prints a Markdown table of
 the results there are; FOLDER/results.jsonl keeps them, and what is done is not done again. docs/results.md quotes it.
 """
 
+import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from rait.records import Question
 from rait.sets import load_set
 from rait.tables import read_rows, write_records
 
-SEEDS = (0, 1, 2)
 BEFORE = ("tuning.epochs=3", "tuning.learning_rate=2e-4")  # what the variants change, as of the first search
 VARIANTS: dict[str, tuple[str, ...]] = {
     "3 epochs at 2e-4": BEFORE,
@@ -45,7 +44,12 @@ COLUMNS = ("P_c", "P_w", "P_r", "over_refusal", "THS")
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(VARIANTS)}; all unless named")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="tune with seeds 0 to N - 1 (default 3)")
+    given = parser.parse_intermixed_args()
+    folder, seeds = given.folder, tuple(range(given.seeds))
     log = folder / "results.jsonl"
     done = [row for _, row in read_rows(log)] if log.exists() else []
     tests = (
@@ -54,9 +58,9 @@ def main() -> None:
         f"tests.ood.source={_held_out(folder / 'ood.jsonl')}",
         "tests.ood.split=train",
     )
-    for name in sys.argv[2:] or VARIANTS:
+    for name in given.names or VARIANTS:
         if all(row["variant"] != name for row in done):
-            rows = compare(load_recipe("default", [*tests, *VARIANTS[name]]), folder / "run", SEEDS, "cor_rait")
+            rows = compare(load_recipe("default", [*tests, *VARIANTS[name]]), folder / "run", seeds, "cor_rait")
             with log.open("a", encoding="utf-8") as file:
                 for row in rows:
                     done.append({"variant": name, **asdict(row)})

@@ -21,7 +21,7 @@ from rait.evaluation.dial import applied, choose, control, learn_then_test, refu
 from rait.evaluation.metrics import outcomes_before, ths
 from rait.intervals import percentile_interval
 from rait.recipe import Dial, load_recipe
-from rait.records import Outcome, Verdict
+from rait.records import JUDGED, Verdict
 from rait.stages import dial_obstacle
 from rait.tables import read_records
 
@@ -102,7 +102,7 @@ def rate(scores: Scores, wrong: Wrong, threshold: float, among: str) -> float | 
 
 def gain(greedy: list[Verdict], base: list[Verdict], threshold: float) -> str:
     """THS of greedy decoding and at the threshold, and the difference with its paired interval."""
-    kinds = tuple(Outcome)
+    kinds = JUDGED
     before = outcomes_before(greedy, base)
     pairs = [
         (kinds.index(before[one.id]), kinds.index(one.outcome), kinds.index(two.outcome))

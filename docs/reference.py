@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel
 from typer.models import ArgumentInfo, OptionInfo
 
-from rait.cli import app
+from rait.cli.commands import app
 from rait.recipe import bundled_recipes
 from rait.settings import Recipe
 

@@ -34,7 +34,7 @@ model = load(recipe.model)
 render = Renderer(model.tokenizer, recipe.prompt, shots)
 initial = list(query(model, sets["train"], render, recipe.probe, embed, seed=recipe.seed))
 write_records(out / "initial.parquet", initial)
-before = answer(model, sets["id"], render, recipe.evaluation)
+before = list(answer(model, sets["id"], render, recipe.evaluation))
 
 # Rehearse it on what it knows best, and ask again: what rises, what falls?
 best, note = rehearsal_examples(model.tokenizer, out / "initial.parquet", recipe)
@@ -50,6 +50,6 @@ fine_tune(load(recipe.model), taught, recipe.tuning, out / "craft", seed=recipe.
 
 # What came of it?
 model = load(recipe.model, adapter=out / "craft/adapter")
-after = answer(model, sets["id"], Renderer(model.tokenizer, recipe.prompt, may_refuse=True), recipe.evaluation)
+after = list(answer(model, sets["id"], Renderer(model.tokenizer, recipe.prompt, may_refuse=True), recipe.evaluation))
 metrics = evaluate(after, before)
 print({name: metrics.overall[name].value for name in ("P_c", "P_w", "P_r", "THS")})

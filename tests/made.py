@@ -3,17 +3,21 @@
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rait.evaluation.bands import over_refusal, refusal_by_band
+from rait.evaluation.dial import Choice, point_at
+from rait.evaluation.dial import to_json as dial_json
 from rait.evaluation.metrics import evaluate, to_json
+from rait.manifest import checksum
 from rait.records import Answer, Decision, KnowledgeFlow, KnowledgeState, Outcome, Question, Role, Verdict, own_fields
-from rait.tables import write_json, write_records
+from rait.settings import Dial
+from rait.tables import read_records, write_json, write_records
 
 TESTS = ("id", "ood")
-OUTCOMES = tuple(Outcome)
+OUTCOMES = (Outcome.CORRECT, Outcome.WRONG, Outcome.REFUSED)
 
 
 def word(generator: random.Random, length: int = 9) -> str:
@@ -69,7 +73,7 @@ def listed(folder: Path, status: str = "complete") -> Path:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name not in ("manifest.json", "recipe.yaml", "report.html"):
             name = path.relative_to(folder).as_posix()
-            steps[name.partition(".")[0]] = {"files": {name: ""}, "seconds": 1.5, "notes": [f"made {name}"]}
+            steps[name.partition(".")[0]] = {"files": {name: checksum(path)}, "seconds": 1.5, "notes": [f"made {name}"]}
     versions = {"python": "3", "rait": "0"}
     write_json(
         folder / "manifest.json", {"format": 1, "status": status, "seed": 0, "versions": versions, "steps": steps}
@@ -160,6 +164,40 @@ def made_refusals(states: Sequence[KnowledgeState], judged: Sequence[Verdict]) -
         "bands": [asdict(cell) for cell in refusal_by_band(states, judged)],
         "why": {states[0].id: [{"id": "train/0", "cosine": 0.5}]},
     }
+
+
+def made_calibration(folder: Path, methods: Sequence[str], size: int = 30, threshold: float = 0.4) -> Path:
+    """Give a run calibration questions, p(refuse) in all verdicts of `methods`, and a dial that fits them."""
+    generator = random.Random(1)
+    asked = questions("calibration", size, (), False)
+    write_records(folder / "questions/calibration.parquet", asked)
+    for method in ("init_basic", *methods):
+        judged = [verdict(generator, question, method, ()) for question in asked]
+        write_records(folder / method / "calibration.verdicts.parquet", judged)
+    for method in methods:
+        for name in ("calibration", *TESTS):
+            path = folder / method / f"{name}.verdicts.parquet"
+            write_records(path, [measured(generator, each) for each in read_records(path, Verdict)])
+        judged_of = {
+            name: tuple(
+                read_records(folder / of / f"{name}.verdicts.parquet", Verdict) for of in (method, "init_basic")
+            )
+            for name in ("calibration", *TESTS)
+        }
+        point = point_at(*judged_of.pop("calibration"), threshold)
+        choice = Choice(threshold, size, point, None)
+        write_json(folder / method / "dial.json", dial_json(choice, Dial(), judged_of, resamples=50))
+    return listed(folder)
+
+
+def measured(generator: random.Random, made: Verdict) -> Verdict:
+    """The verdict with p(refuse), and with an answer where it refuses; a few refuse even so."""
+    chance = generator.random()
+    if made.outcome is not Outcome.REFUSED:
+        right = made.outcome is Outcome.CORRECT
+        return replace(made, refusal_probability=chance, answer=made.response, answer_correct=right)
+    right = generator.choice((True, False, None))
+    return replace(made, refusal_probability=chance, answer=word(generator), answer_correct=right)
 
 
 def made_dial(place: Path, tests: Sequence[str] = TESTS) -> dict[str, Any]:

@@ -9,7 +9,6 @@ The model is asked as the run's evaluation asks it, and refuses where p(refuse) 
 """
 
 import json
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,9 @@ from rait.errors import InputError, RecipeError
 from rait.evaluation.answering import answer
 from rait.evaluation.dial import applied
 from rait.evaluation.metrics import Metric, format_metric
-from rait.manifest import Say, read_manifest, recipe_of
+from rait.inert import inert
+from rait.manifest import Say, intact, read_manifest, recipe_of
+from rait.models.context import REASONS
 from rait.models.loading import LoadedModel, load
 from rait.progress import say
 from rait.prompting import Renderer
@@ -30,10 +31,7 @@ from rait.recipe import Recipe
 from rait.records import Outcome, Question
 from rait.settings import DIAL_FILE
 from rait.stages import dial_obstacle, saved_threshold
-from rait.tables import iter_records
-
-# Unicode's Bidi_Control.
-_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+from rait.tables import iter_records, read_data
 
 Put = tuple[str | None, Question]
 """A question, and the id that it was given with."""
@@ -106,14 +104,16 @@ def open_run(
             raise InputError(f"{strategy} is not tuned yet in {folder}; finish the run, or choose another --strategy")
     else:
         strategy, reason = strategy or _strategy_of(folder, adapter, recipe), "as asked for"
+    intact(adapter)
     taught = find_strategy(strategy) if strategy else None
     if threshold is None:
+        intact(adapter / DIAL_FILE)
         threshold = saved_threshold(adapter, recipe.prompt.refusal)
     elif taught and (obstacle := dial_obstacle(taught)):
         raise RecipeError(f"no threshold can be set: {obstacle}; leave out --threshold")
     known: dict[int, list[tuple[str, Question]]] = {}
     for name in ("train", *recipe.tests, "calibration"):  # those of which the run has states come first
-        path = folder / f"questions/{name}.parquet"
+        path = intact(folder / f"questions/{name}.parquet")
         for question in iter_records(path, Question) if path.is_file() else ():
             for key in {question_key(question), question_key(replace(question, options=()))}:
                 known.setdefault(key, []).append((name, question))
@@ -175,6 +175,8 @@ def ask(tuned: Tuned, put: Put) -> Reply:
     id, question = put
     found, question = _of_run(tuned, question)
     (verdict,) = answer(tuned.loaded, [question], tuned.render, tuned.recipe.evaluation, tuned.read, weigh=tuned.weigh)
+    if verdict.outcome is Outcome.FAILED:
+        raise InputError(f"the question cannot be asked: {REASONS[verdict.rule]}; make it shorter")
     if tuned.threshold is not None and tuned.weigh:
         (verdict,) = applied([verdict], tuned.threshold, tuned.recipe.prompt.refusal)
     refused = verdict.outcome is Outcome.REFUSED
@@ -224,8 +226,7 @@ def _best(folder: Path, recipe: Recipe, steps: Collection[str], dialled: bool) -
 
 def _read(path: Path) -> dict[str, Any]:
     """What a JSON file of the run holds, nothing where there is none."""
-    found = json.loads(path.read_text("utf-8")) if path.is_file() else None
-    return found or {}
+    return read_data(path) if intact(path).is_file() else {}
 
 
 def _strategy_of(folder: Path, adapter: Path, recipe: Recipe) -> str | None:
@@ -300,14 +301,3 @@ def rule_of(threshold: float | None) -> str:
     if threshold > 1:
         return "refuses nothing that it can answer"
     return f"refuses from p(refuse) {threshold:.3g} on"
-
-
-def inert(text: str) -> str:
-    """A text without what would command a terminal: line breaks, escapes, marks of writing direction.
-
-    What writing needs stays, such as the joiners of Persian and of emoji, and spaces of other widths.
-    """
-    return "".join(
-        "\ufffd" if unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") or each in _DIRECTIONS else each
-        for each in text
-    )

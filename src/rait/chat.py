@@ -9,7 +9,7 @@ what is scored or taught is the answer itself.
 from collections.abc import Sequence
 from typing import Any
 
-from rait.errors import RecipeError
+from rait.errors import RecipeError, first_line
 
 _Turns = Sequence[dict[str, str]]
 _MARK = "rait-7f3a"  # a text that no template has of itself
@@ -23,8 +23,6 @@ def as_text(tokenizer: Any, turns: _Turns, *, answered: bool = False) -> str:
     With `answered` the last turn is the answer, and the text ends with it. Raises `RecipeError` where the template
     refuses the turns.
     """
-    from jinja2 import TemplateError
-
     try:
         text: str = tokenizer.apply_chat_template(
             list(turns),
@@ -35,9 +33,9 @@ def as_text(tokenizer: Any, turns: _Turns, *, answered: bool = False) -> str:
             thinking=False,
             date_string=_DATE,
         )
-    except (TemplateError, TypeError, ValueError) as error:
+    except Exception as error:  # templates are programs of others, run in jinja2's sandbox: they can fail in any way
         roles = ", ".join(turn["role"] for turn in turns)
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise RecipeError(
             f"the model's chat template refuses the turns {roles} ({reason}); {_remedy(turns)}"
         ) from error

@@ -3,7 +3,6 @@
 states = probe_to_file(recipe, Path("states.parquet"), adapter=None, say=print)
 """
 
-import json
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -18,16 +17,18 @@ from rait.construction.preview import Preview, preview
 from rait.diagnosis import write_conflicts
 from rait.errors import InputError, RecipeError, some
 from rait.evaluation.dial import applied
-from rait.export.formats import ROWS, Marks, marks_of, taught
+from rait.export.formats import ROWS, Marks, marks_of, notes_on, reworded, taught
 from rait.knowledge.flow import flows
-from rait.manifest import Say, fingerprint_of, fingerprint_of_all, locked, read_manifest, recipe_of
+from rait.locking import locked
+from rait.manifest import Say, fingerprint_of, fingerprint_of_all, intact, read_manifest, recipe_of, write_down
 from rait.models.features import last_states
 from rait.models.loading import fingerprint, load, load_tokenizer, locate
+from rait.models.memory import within_limit
 from rait.progress import progress
 from rait.prompting import Renderer, Shots
 from rait.recipe import Dial, Recipe, Tuning
-from rait.records import Decision, Example, Influence, KnowledgeFlow, KnowledgeState, Role, Verdict
-from rait.sets import all_of, load_pool, load_set, plain, split_shots
+from rait.records import Decision, Example, Failure, Influence, KnowledgeFlow, KnowledgeState, Role, Verdict
+from rait.sets import all_of, load_pool, load_set, plain, plain_shots, split_shots
 from rait.settings import DIAL_FILE
 from rait.stages import (
     Models,
@@ -36,6 +37,7 @@ from rait.stages import (
     check_words,
     construction_states,
     dial_obstacle,
+    failures_of,
     fine_tune_into,
     measured_influences,
     no_dial,
@@ -47,7 +49,7 @@ from rait.stages import (
     set_dial,
     tuning_examples,
 )
-from rait.tables import check_target, read_records, write_json, write_records, write_rows
+from rait.tables import check_target, read_data, read_records, write_data, write_records, write_rows
 
 if TYPE_CHECKING:
     from rait.tuning.sft import TuningResult
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 FORMS = ("rait", *ROWS)  # of a file of examples
 
 
+@within_limit
 def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> list[KnowledgeState]:
     """Query the recipe's questions and write their states to `out`; goes on from shards beside it.
 
@@ -68,7 +71,7 @@ def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> 
             f"{recipe.questions.source} has {len(questions)} questions, and {len(all_of(shots))} of them serve as "
             "worked examples; give more questions or lower prompt.shots"
         )
-    loaded = load(recipe.model, adapter=adapter, say=say)
+    loaded = load(recipe.model, adapter=adapter and intact(adapter), say=say)
     key = {
         "model": loaded.fingerprint,
         "adapter": fingerprint(adapter) if adapter else None,
@@ -79,18 +82,22 @@ def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> 
         "stored": str(schema(KnowledgeState)),
     }
     shards = out.with_name(f".{out.name}.{fingerprint_of(key)[:12]}.shards")
-    states = probe_in_shards(
-        loaded, pool, len(pool), shots, recipe.prompt, recipe.probe, seed=recipe.seed, shards=shards, what="probe"
-    )
+    states, failed = probe_in_shards(loaded, lambda: pool, shots, recipe, shards=shards, what="probe", say=say)
     write_records(out, states, KnowledgeState)
+    failures = failures_of(out)
+    failures.unlink(missing_ok=True)
+    if failed:
+        write_records(failures, failed, Failure)
+        say(f"{len(failed)} questions cannot be asked and are left out; {failures} names them")
     shutil.rmtree(shards, ignore_errors=True)
     return list(bare_states(out))
 
 
+@within_limit
 def rehearse_to_folder(recipe: Recipe, states: Path, folder: Path, say: Say) -> int:
     """Select and fine-tune for rehearsal; the number of examples."""
     models = Models(recipe, say)
-    chosen, note = rehearsal_examples(models.tokenizer(), states, recipe)
+    chosen, note = rehearsal_examples(models.tokenizer(), _held(states), recipe)
     say(note)
     write_records(folder / "examples.jsonl", chosen, Example)
     _tune_alone(models, recipe, chosen, recipe.rehearsal.tuning, folder, "rehearse")
@@ -100,7 +107,7 @@ def rehearse_to_folder(recipe: Recipe, states: Path, folder: Path, say: Say) -> 
 def flow_to_file(initial: Path, rehearsed: Path, out: Path) -> list[KnowledgeFlow]:
     """Join the states of two files and write the flow to `out`."""
     check_target(out)
-    made = flows(bare_states(initial), bare_states(rehearsed))
+    made = flows(bare_states(_held(initial)), bare_states(_held(rehearsed)))
     write_records(out, made, KnowledgeFlow)
     return made
 
@@ -126,22 +133,25 @@ def construct_to_file(
     if form in ("llama-factory", "axolotl") and not with_model:
         raise RecipeError(f"{form} reads a text as it is, special tokens included; name their model with --model")
     check_target(out)
-    flow = flows(bare_states(initial), bare_states(rehearsed)) if rehearsed else None
-    influences = read_records(influence, Influence) if influence else None
-    states = construction_states([strategy], initial, recipe)
+    flow = flows(bare_states(_held(initial)), bare_states(_held(rehearsed))) if rehearsed else None
+    influences = read_records(intact(influence), Influence) if influence else None
+    states = construction_states([strategy], _held(initial), recipe)
     selection = construct(strategy, states, flow, seeded(recipe), influences)
     tokenizer = load_tokenizer(recipe.model) if with_model else None
     made = tuning_examples(tokenizer, strategy, initial, selection.decisions, recipe.prompt)
     if decisions:
         write_records(decisions, selection.decisions, Decision)
+    notes = selection.notes
     if form == "rait":
         write_records(out, made, Example)
     else:
         marks = marks_of(tokenizer, Renderer(tokenizer, recipe.prompt, may_refuse=True)) if tokenizer else Marks()
-        rows = [ROWS[form](pair, marks) for pair in taught(made, states, recipe.prompt, tokenizer)]
+        pairs = taught(made, states, recipe.prompt, tokenizer)
+        rows = [ROWS[form](pair, marks) for pair in pairs]
         write_rows(out, rows, pa.Table.from_pylist(rows).schema)
+        notes = (*notes, *notes_on(pairs), *(reworded(form, marks) if form == "trl-chat" else ()))
     counts = summarise(selection.decisions)
-    return {role.value: kinds for role, kinds in counts.items()}, selection.notes
+    return {role.value: kinds for role, kinds in counts.items()}, notes
 
 
 def preview_files(
@@ -149,27 +159,31 @@ def preview_files(
 ) -> Preview:
     """What `strategies`, or all there are, would take of the states in a file; nothing is written."""
     names = list(strategies) if strategies else [strategy.name for strategy in all_strategies()]
-    flow = flows(bare_states(initial), bare_states(rehearsed)) if rehearsed else None
-    influences = read_records(influence, Influence) if influence else None
-    states = construction_states(names, initial, recipe)
+    flow = flows(bare_states(_held(initial)), bare_states(_held(rehearsed))) if rehearsed else None
+    influences = read_records(intact(influence), Influence) if influence else None
+    states = construction_states(names, _held(initial), recipe)
     return preview(states, flow, influences, seeded(recipe), names)
 
 
+@within_limit
 def influence_to_file(recipe: Recipe, adapter: Path, initial: Path, out: Path, say: Say) -> list[Influence]:
     """Measure on the rehearsed model what refusing unknown questions would do, for the strategy grait."""
     check_target(out)
-    made = measured_influences(load(recipe.model, adapter=adapter, say=say), initial, recipe)
+    made = measured_influences(load(recipe.model, adapter=intact(adapter), say=say), _held(initial), recipe)
     write_records(out, made, Influence)
     return made
 
 
+@within_limit
 def conflicts_to_folder(
     recipe: Recipe, initial: Path, rehearsed: Path | None, decisions: Path, folder: Path, say: Say
 ) -> str:
     """Look for conflicts in the choice that a file of decisions holds; the essence in a sentence."""
-    made = read_records(decisions, Decision)
+    made = read_records(intact(decisions), Decision)
     taken = {decision.id for decision in made if decision.role is not Role.DROPPED}
-    text_of = {state.id: state.question for state in bare_states(initial) if state.id in taken}
+    if not taken:
+        raise InputError(f"{decisions} takes no question; give the decisions that rait construct wrote")
+    text_of = {state.id: state.question for state in bare_states(_held(initial)) if state.id in taken}
     missing = sorted(taken - text_of.keys())
     if missing:
         raise InputError(
@@ -178,17 +192,19 @@ def conflicts_to_folder(
     ids = sorted(taken)
     loaded = load(recipe.model, say=say)
     with progress("features", len(ids), "question") as advance:
-        points = last_states(loaded, [text_of[id] for id in ids], advance)
-    flow = flows(bare_states(initial), bare_states(rehearsed)) if rehearsed else None
+        points = last_states(loaded, [text_of[id] for id in ids], advance, ids=ids, say=say)
+    flow = flows(bare_states(initial), bare_states(_held(rehearsed))) if rehearsed else None
     threshold = recipe.construction.threshold
     return write_conflicts(folder, decisions.stem, made, text_of, ids, points, flow, threshold, recipe.seed)
 
 
+@within_limit
 def tune_to_folder(recipe: Recipe, made: Path, folder: Path, say: Say) -> "TuningResult":
     """Fine-tune on a file of examples."""
-    return _tune_alone(Models(recipe, say), recipe, read_records(made, Example), recipe.tuning, folder, "tune")
+    return _tune_alone(Models(recipe, say), recipe, read_records(intact(made), Example), recipe.tuning, folder, "tune")
 
 
+@within_limit
 def evaluate_to_file(
     recipe: Recipe,
     out: Path,
@@ -220,15 +236,33 @@ def evaluate_to_file(
         shots, _ = split_shots(load_set(source, recipe.seed), recipe)
     elif recipe.prompt.shots_from:
         shots, _ = split_shots((), recipe)
-    place = adapter or locate(recipe.model, say)  # a merged model has its dial in its own folder
+    place = intact(adapter or locate(recipe.model, say))  # a merged model has its dial in its own folder
+    if dial and may_refuse:
+        intact(place / DIAL_FILE)
     threshold = saved_threshold(place, recipe.prompt.refusal) if dial and may_refuse else None
     loaded = load(recipe.model, adapter=adapter, say=say)
     weigh = threshold is not None
-    verdicts = answer_all(loaded, questions, shots, may_refuse, recipe, "evaluate", read, weigh=weigh)
+    key = {
+        "model": loaded.fingerprint,
+        "adapter": fingerprint(adapter) if adapter else None,
+        "questions": fingerprint_of_all(map(plain, questions)),
+        "shots": plain_shots(shots),
+        "prompt": recipe.prompt.model_dump(),
+        "may_refuse": may_refuse,
+        "evaluation": recipe.evaluation.model_dump(),
+        "read": read.__qualname__,
+        "weigh": weigh,
+        "shard": recipe.probe.shard,
+    }
+    shards = out.with_name(f".{out.name}.{fingerprint_of(key)[:12]}.shards")
+    verdicts = list(
+        answer_all(loaded, questions, shots, may_refuse, recipe, "evaluate", read, weigh=weigh, shards=shards, say=say)
+    )
     if threshold is not None:
         say(f"refused where p(refuse) is at least {threshold:.4g}, as {place / DIAL_FILE} says")
         verdicts = applied(verdicts, threshold, recipe.prompt.refusal)
     write_records(out, verdicts, Verdict)
+    shutil.rmtree(shards, ignore_errors=True)
     return verdicts
 
 
@@ -248,8 +282,9 @@ def dial_of_run(
     with locked(folder) if save else nullcontext():
         found = {name: _dial_of(folder, recipe, name, dial) for name in wanted}
         for name, own in found.items() if save else ():
-            write_json(folder / name / "dial.json", own)
+            write_data(folder / name / "dial.json", own)
             save_dial(folder / name / "adapter", own, recipe.prompt.refusal)
+            write_down(folder, [folder / name / "dial.json", folder / name / "adapter" / DIAL_FILE])
     return found
 
 
@@ -264,16 +299,22 @@ def _dial_of(folder: Path, recipe: Recipe, name: str, dial: Dial | None) -> dict
         for method in (name, "init_basic")
     )
     for path in (*verdicts.values(), *baseline.values()):
-        if path.relative_to(folder).as_posix() not in listed or not path.is_file():
+        if path.relative_to(folder).as_posix() not in listed:
             raise InputError(
                 f"there is no finished {path}: the run is not finished, or its recipe has no calibration questions; "
                 f"give `rait run {folder / 'recipe.yaml'} --out {folder}` calibration questions and let it finish"
             )
-    own = folder / name / "dial.json"
-    if dial is None and f"{name}/dial" in steps and own.is_file():
-        found: dict[str, Any] = json.loads(own.read_text("utf-8"))
-        return found
+        intact(path)
+    if dial is None and f"{name}/dial" in steps:
+        return read_data(intact(folder / name / "dial.json"))
     return set_dial(recipe, verdicts, baseline, dial)
+
+
+def _held(states: Path) -> Path:
+    """Return `states`, a file that holds some; raise `InputError` for one that holds none, or is damaged."""
+    if next(bare_states(intact(states)), None) is None:
+        raise InputError(f"{states} holds no states; give the file that rait probe wrote")
+    return states
 
 
 def _tune_alone(

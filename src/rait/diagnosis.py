@@ -27,13 +27,14 @@ from rait.construction.conflicts import (
 )
 from rait.evaluation.bands import over_refusal as by_knowledge
 from rait.evaluation.bands import refusal_by_band, why_refused
+from rait.inert import inert
 from rait.knowledge.flow import by_band
 from rait.models.features import Features, last_states
 from rait.progress import progress
-from rait.records import Decision, KnowledgeFlow, KnowledgeState, Outcome, Question, Role, Verdict
-from rait.stages import bare_states
+from rait.records import Decision, Failure, KnowledgeFlow, KnowledgeState, Outcome, Question, Role, Verdict
+from rait.stages import bare_states, failures_of
 from rait.steps import Work
-from rait.tables import atomic, iter_records, read_records, write_json
+from rait.tables import atomic, check_parquet, iter_records, marked, read_records, write_data
 
 _PAIRS = 50  # most conflicting pairs that are listed
 _NEIGHBOURS = 3  # idk examples that are named for a refusal
@@ -56,14 +57,16 @@ def features(work: Work, decisions: Sequence[Path]) -> Path:
             sets |= {name: read_records(path, Question) for name, path in work.tests.items()}
             asked = [(name, question) for name, questions in sets.items() for question in questions]
             with progress("features", len(asked), "question") as advance:
-                found = last_states(work.models.load(None), [question.question for _, question in asked], advance)
+                ids, texts = ([q.id for _, q in asked], [q.question for _, q in asked])
+                found = last_states(work.models.load(None), texts, advance, ids=ids, say=work.book.note)
             columns = {
                 "set": [name for name, _ in asked],
                 "id": [question.id for _, question in asked],
                 "features": pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), found.shape[1]),
             }
             with atomic(out) as file:
-                pq.write_table(pa.table(columns), file, compression="zstd")
+                table = pa.table(columns)
+                pq.write_table(table.cast(marked(table.schema)), file, compression="zstd", write_page_checksum=True)
     return out
 
 
@@ -132,10 +135,10 @@ def write_conflicts(
         sentence += (
             f"; of its idk questions {moved.rising} rise in rehearsal, {moved.staying} stay, {moved.falling} fall"
         )
-    write_json(folder / "conflicts.json", figures)
+    write_data(folder / "conflicts.json", figures)
     with atomic(folder / "conflicts.txt") as file:
         lines = [f"{p.similarity:.4f}  idk: {text_of[p.idk]}  |  vanilla: {text_of[p.vanilla]}" for p in pairs]
-        file.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
+        file.write("".join(f"{inert(line)}\n" for line in lines).encode(errors="replace"))
     with atomic(folder / "conflicts.png") as file:
         conflict_map(file, name, places, roles, at)
     return sentence
@@ -164,7 +167,7 @@ def over_refusal(work: Work, place: Path, verdicts: Mapping[str, Path], found: P
             figures: dict[str, Any] = {}
             lines: list[str] = []
             for test, path in verdicts.items():
-                states, judged = list(bare_states(states_of[test])), read_records(path, Verdict)
+                states, judged = _asked(states_of[test], path)
                 figures[test] = _over_refusal(work, states, judged)
                 known = {s.id for s in states if s.correctness >= work.recipe.construction.threshold}
                 refused = known & {verdict.id for verdict in judged if verdict.outcome is Outcome.REFUSED}
@@ -174,10 +177,19 @@ def over_refusal(work: Work, place: Path, verdicts: Mapping[str, Path], found: P
                 for state in (state for state in states if state.id in refused):
                     lines.append(f"{state.question}  (correctness {state.correctness:g})")
                     lines += [f"    {each.cosine:.3f}  {taught[each.id]}" for each in near[state.id]]
-            write_json(outputs[0], figures)
+            write_data(outputs[0], figures)
             with atomic(outputs[1]) as file:
-                file.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
+                file.write("".join(f"{inert(line)}\n" for line in lines).encode(errors="replace"))
     return outputs[0]
+
+
+def _asked(states: Path, verdicts: Path) -> tuple[list[KnowledgeState], list[Verdict]]:
+    """What is known and what was said of the questions that failed neither in the probe nor in the evaluation."""
+    path = failures_of(states)
+    unasked = {failure.id for failure in iter_records(path, Failure)} if path.is_file() else set()
+    judged = [v for v in iter_records(verdicts, Verdict) if v.outcome is not Outcome.FAILED and v.id not in unasked]
+    failed = {v.id for v in iter_records(verdicts, Verdict) if v.outcome is Outcome.FAILED}
+    return [state for state in bare_states(states) if state.id not in failed], judged
 
 
 def _over_refusal(work: Work, states: Sequence[KnowledgeState], judged: Sequence[Verdict]) -> dict[str, Any]:
@@ -194,7 +206,8 @@ def _over_refusal(work: Work, states: Sequence[KnowledgeState], judged: Sequence
 
 def read_features(path: Path, which: str, ids: Collection[str]) -> tuple[list[str], Features]:
     """Ids, sorted, and features (ids, hidden) of those of the set `which` that are among `ids`."""
-    table = pq.read_table(path)
+    table = pq.read_table(path, page_checksum_verification=True)
+    check_parquet(table.schema, path)
     rows = [
         (id, row)
         for row, (of, id) in enumerate(zip(table["set"].to_pylist(), table["id"].to_pylist(), strict=True))

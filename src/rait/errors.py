@@ -3,15 +3,28 @@
 Anything else that reaches the top is a bug and shows its traceback.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import ceil
+
+from rait.inert import presentable
 
 
 class RaitError(Exception):
-    """The user can mend this; the message says how. The command line prints it and exits with 1."""
+    """The user can mend this; the message says how. The command line prints it and exits with 1.
+
+    What others wrote may stand in the message: it is inert on a terminal, and shows no password.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(presentable(message))
 
 
 class InputError(RaitError):
     """A file of the user's is missing, unreadable or not of the expected form."""
+
+
+class DamagedError(InputError):
+    """A finished file of a run is gone, or is no longer what the run has made."""
 
 
 class UndefinedError(InputError):
@@ -30,6 +43,23 @@ class ModelError(RaitError):
     """A model cannot be loaded or used as asked."""
 
 
+class NotFiniteError(ModelError):
+    """A model's numbers are NaN or infinite: `places` are the indices of what it was asked there, or the ids."""
+
+    def __init__(self, what: str, places: Sequence[int | str]) -> None:
+        self.what = what
+        self.places = tuple(places)
+        ids = some([str(place) for place in self.places])
+        super().__init__(
+            f"the model's {what} are not finite in {len(self.places)} questions ({ids}); check its weights, or load it "
+            "with model.dtype=float32"
+        )
+
+    def of(self, names: "Sequence[int] | Sequence[str] | Mapping[int, str]") -> "NotFiniteError":
+        """The same of `names`, which stand at its places."""
+        return NotFiniteError(self.what, list(dict.fromkeys(names[int(place)] for place in self.places)))
+
+
 class TrainingError(RaitError):
     """Fine-tuning cannot go on or had no effect."""
 
@@ -43,3 +73,15 @@ def first_line(error: BaseException) -> str:
     """What a library's error says first; its name where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def check_failed(failed: Mapping[str, str], asked: int, allowed: float) -> None:
+    """Raise `InputError` where more than the share `allowed` of the questions asked failed: reasons by id."""
+    if len(failed) <= allowed * asked:
+        return
+    reasons = list(dict.fromkeys(failed.values()))
+    raise InputError(
+        f"{len(failed)} of {asked} questions failed, more than the share max_failed={allowed:g}: {some(list(failed))} "
+        f"({'; '.join(reasons[:3])}{'; ...' if len(reasons) > 3 else ''}); mend or remove them, or set "
+        f"max_failed={ceil(1000 * len(failed) / asked) / 1000:g} for numbers of the others alone"
+    )

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 from rait.construction import find_strategy
 from rait.errors import ModelError, RaitError, first_line
 from rait.evaluation.answering import is_scored
-from rait.knowledge.choices import TOGETHER
 from rait.manifest import Say
 from rait.models.loading import load_tokenizer, locate
+from rait.models.memory import TOGETHER
 from rait.prompting import Renderer, Shots
 from rait.recipe import Recipe, Tuning
 from rait.records import Question
@@ -81,17 +81,26 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The steps of a run in their order, memory by part, and what could not be told and why."""
+    """The steps of a run in their order, memory by part, what could not be told and why, and the recipe's limit."""
 
     steps: tuple[Step, ...]
     memory: tuple[Memory, ...]
     missing: tuple[str, ...]
+    memory_limit: float | None = None
 
     @property
     def rows(self) -> int | None:
         """Rows of all steps; None where one is not known."""
         rows = [step.rows for step in self.steps if step.rows is not None]
         return sum(rows) if len(rows) == len(self.steps) else None
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        """A line for each part that may need more memory than the recipe allows."""
+        from rait.models.footprint import over_limit
+
+        sizes = {part.part: (part.total, part.libraries) for part in self.memory}
+        return over_limit(sizes, self.memory_limit) if self.memory_limit else ()
 
     @property
     def training_steps(self) -> int:
@@ -106,6 +115,7 @@ class Estimate:
             "training_steps": self.training_steps,
             "memory": [asdict(memory) | {"total": memory.total} for memory in self.memory],
             "missing": list(self.missing),
+            "over": list(self.over),
         }
 
 
@@ -140,7 +150,7 @@ def estimate(recipe: Recipe, say: Say) -> Estimate:
         asked = [*recipe.tests, *(["calibration"] if weigh else [])]
         works += [plan.evaluation(strategy.name, test, may_refuse=True, tuned=True, weigh=weigh) for test in asked]
     memory = _memory(plan, works, missing) if tokenizer is not None else ()
-    return Estimate(tuple(work.step for work in works), memory, tuple(dict.fromkeys(missing)))
+    return Estimate(tuple(work.step for work in works), memory, tuple(dict.fromkeys(missing)), recipe.memory_limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +181,7 @@ class _Plan:
         name = f"probe {which}" if of == "train" else f"probe tests/{of}"
         questions = self.sets.get(of)
         if questions is None or self.tokenizer is None:
-            return _Work(Step(name, _size(questions)), "probe")
+            return _Work(Step(name, None if questions is None else len(questions)), "probe")
         render = Renderer(self.tokenizer, self.recipe.prompt, self.shots)
         if questions[0].options:
             return self._scoring(name, "probe", questions, render)
@@ -210,7 +220,7 @@ class _Plan:
             *(q for test in self.recipe.tests for q in self.sets.get(test, ())),
         ]
         texts = [encode(self.tokenizer, question.question) for question in asked]
-        rows = sum(read_rows(texts[index] for index in batch) for batch in batches(texts))
+        rows = sum(read_rows(texts[index] for index in batch) for batch in batches(texts, PASS_TOKENS))
         takes = partial(footprint.scoring, rows=PASS_TOKENS, shared=0)
         return _Work(Step("features", len(asked), sum(map(len, texts)), rows), "probe", takes)
 
@@ -219,7 +229,7 @@ class _Plan:
         name = f"{method} on {test}"
         questions = self.sets.get(test)
         if questions is None or self.tokenizer is None:
-            return _Work(Step(name, _size(questions)), "evaluation")
+            return _Work(Step(name, None if questions is None else len(questions)), "evaluation")
         render = Renderer(self.tokenizer, self.recipe.prompt, may_refuse=may_refuse)
         if not tuned and not render.chat:
             if "train" not in self.sets:  # it has the worked examples
@@ -290,7 +300,7 @@ class _Plan:
         probed = part == "probe"
         letters = probed and self.recipe.prompt.choice == "letter"
         rows = shared = 0
-        for asked in batched(questions, TOGETHER if probed else len(questions)):
+        for asked in batched(questions, min(TOGETHER, self.recipe.probe.shard)):
             options = [(render.choices if probed else render.candidates)(question) for question in asked]
             read = scored(self.tokenizer, list(map(render, asked)), options, letters=letters)
             rows += read.rows
@@ -349,16 +359,12 @@ def _memory(plan: _Plan, works: Sequence[_Work], missing: list[str]) -> tuple[Me
     return tuple(Memory(part, libraries + kept.get(part, 0), shape.weights, most) for part, most in taken.items())
 
 
-def _size(questions: Sequence[Question] | None) -> int | None:
-    return None if questions is None else len(questions)
-
-
 def print_estimate(found: Estimate) -> None:
     """Print tables: the steps, then memory by part, then what could not be told."""
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     table = Table(title="work", title_justify="left", title_style="bold", show_footer=True)
     table.add_column("step", footer="all", no_wrap=True)
     table.add_column("questions", justify="right")
@@ -384,6 +390,8 @@ def print_estimate(found: Estimate) -> None:
         "in main memory.",
         style="dim",
     )
+    for line in found.over:
+        console.print(f"too large: {line}", markup=False)
     for line in found.missing:
         console.print(f"not known: {line}", markup=False)
 

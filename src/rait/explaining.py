@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from rait.asking import Reply, Tuned, inert, rule_of
+from rait.asking import Reply, Tuned, rule_of
 from rait.diagnosis import read_features
+from rait.inert import inert
 from rait.judging import match
 from rait.knowledge.choices import option_probabilities
+from rait.manifest import intact
 from rait.models.features import Features, last_states, nearest
 from rait.models.loading import LoadedModel, load
 from rait.progress import progress
@@ -88,14 +90,14 @@ class Background:
 def background(tuned: Tuned) -> Background:
     """What is needed to explain replies: the probe's prompt, and where the training examples lie."""
     recipe, folder = tuned.recipe, tuned.folder
-    path = tuned.adapter.parent / "decisions.parquet"
+    path = intact(tuned.adapter.parent / "decisions.parquet")
     decisions = {decision.id: decision for decision in (read_records(path, Decision) if path.is_file() else ())}
     taken = {id for id, decision in decisions.items() if decision.role is not Role.DROPPED}
-    pool = folder / "questions/train.parquet"
+    pool = intact(folder / "questions/train.parquet")
     text_of = {question.id: question for question in iter_records(pool, Question, only=taken)} if taken else {}
     initial = None if _adapted(tuned.loaded) else load(recipe.model)
     features = folder / "knowledge/features.parquet"
-    ids, points = read_features(features, "train", text_of) if features.is_file() else ([], None)
+    ids, points = read_features(intact(features), "train", text_of) if features.is_file() else ([], None)
     if missing := sorted(text_of.keys() - set(ids)):  # taken by another seed than the run's own
         texts = [text_of[id].question for id in missing]
         with untuned(tuned, initial) as model, progress("features", len(texts), "question") as advance:
@@ -154,7 +156,7 @@ def _shots(folder: Path, recipe: Recipe) -> Shots:
     """The worked examples of the run, as its probe had them."""
     if recipe.prompt.shots_from is not None:
         return split_shots((), recipe)[0]
-    return {"": read_records(folder / "questions/shots.parquet", Question)}
+    return {"": read_records(intact(folder / "questions/shots.parquet"), Question)}
 
 
 def _recorded(tuned: Tuned, reply: Reply) -> Why | None:
@@ -162,7 +164,7 @@ def _recorded(tuned: Tuned, reply: Reply) -> Why | None:
     if reply.found is None:
         return None
     name = "initial" if reply.found == "train" else f"tests/{reply.found}"
-    path = tuned.folder / f"knowledge/{name}.parquet"
+    path = intact(tuned.folder / f"knowledge/{name}.parquet")
     if not path.is_file():
         return None
     asked = reply.question

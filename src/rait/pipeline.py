@@ -5,6 +5,7 @@
 
     RUN/  recipe.yaml  manifest.json  prompts.txt  questions/{train,SET}.parquet
           knowledge/{initial,rehearsed,flow,influence,features}.parquet  knowledge/tests/SET.parquet
+          knowledge/{initial,rehearsed,tests/SET}.failed.jsonl: questions that could not be asked, if there are any
           rehearsal/{examples.jsonl,losses.json,adapter/}
           init_basic/  init_refuse/  {SET.verdicts.parquet,metrics.json}
           STRATEGY/{decisions.parquet,examples.jsonl,conflicts.{json,txt,png},
@@ -16,6 +17,7 @@ What is asked, probed, rehearsed and flows is shared by all strategies and seeds
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,9 @@ from rait.construction import Strategy, find_strategy
 from rait.errors import RecipeError
 from rait.evaluation.comparison import Comparison, Runs
 from rait.evaluation.comparison import compare as compare_verdicts
-from rait.manifest import Book, Say, locked
+from rait.locking import locked
+from rait.manifest import Book, Say, fingerprint_of_all
+from rait.models.memory import within_limit
 from rait.progress import say
 from rait.recipe import Recipe
 from rait.records import Verdict
@@ -41,6 +45,7 @@ from rait.tables import read_records
 Results = dict[str, dict[str, Any]]
 
 
+@within_limit
 def run(recipe: Recipe, folder: str | Path, say: Say = say) -> Results:
     """Run the recipe in `folder` and return the metrics: method -> test set -> as `evaluation.metrics.to_json`.
 
@@ -49,9 +54,9 @@ def run(recipe: Recipe, folder: str | Path, say: Say = say) -> Results:
     """
     strategies = _strategies(recipe)
     folder = Path(folder)
-    with locked(folder):
+    with locked(folder) as left:
         book = Book(folder, say)
-        book.begin(recipe)
+        book.begin(recipe, left)
         work, initial, evidence = _prepare(recipe, book, strategies)
         baseline = _baselines(work)
         verdicts = baseline | _tuned(work, strategies, initial, evidence, baseline["init_basic"])
@@ -61,6 +66,7 @@ def run(recipe: Recipe, folder: str | Path, say: Say = say) -> Results:
         return results
 
 
+@within_limit
 def compare(recipe: Recipe, folder: str | Path, seeds: Sequence[int], against: str, say: Say = say) -> list[Row]:
     """Tune every strategy with every seed on one probe, and return what came out, a row a number (`reporting.tables`).
 
@@ -75,9 +81,9 @@ def compare(recipe: Recipe, folder: str | Path, seeds: Sequence[int], against: s
     if not seeds or len(set(seeds)) < len(seeds):
         raise RecipeError(f"a comparison needs seeds that differ, found {list(seeds)}")
     folder = Path(folder)
-    with locked(folder):
+    with locked(folder) as left:
         book = Book(folder, say)
-        book.begin(recipe)
+        book.begin(recipe, left)
         work, initial, evidence = _prepare(recipe, book, strategies)
         baseline = _baselines(work)
         verdicts: dict[str, dict[int, dict[str, Path]]] = {name: {recipe.seed: own} for name, own in baseline.items()}
@@ -93,7 +99,11 @@ def compare(recipe: Recipe, folder: str | Path, seeds: Sequence[int], against: s
                 verdicts.setdefault(name, {})[seed] = tuned
         _scored(work, {name: by_seed[recipe.seed] for name, by_seed in verdicts.items() if recipe.seed in by_seed})
         table = rows({test: _compared(work, verdicts, test, against) for test in work.tests})
-        write_tables(folder, table)
+        key = {"rows": fingerprint_of_all(map(asdict, table))}
+        tables = [folder / f"comparison.{form}" for form in ("parquet", "csv", "md", "tex")]
+        with book.step("comparison", key, tables) as todo:
+            if todo:
+                write_tables(folder, table)
         book.end()
         _report(book, recipe)
         return table
@@ -129,7 +139,14 @@ def _compared(
     }
     (baseline,) = read["init_basic"].values()
     recipe = work.recipe
-    return compare_verdicts(read, baseline, against, seed=recipe.seed, resamples=recipe.evaluation.resamples)
+    return compare_verdicts(
+        read,
+        baseline,
+        against,
+        seed=recipe.seed,
+        resamples=recipe.evaluation.resamples,
+        max_failed=recipe.max_failed,
+    )
 
 
 def prompts_of(recipe: Recipe, say: Say = say) -> str:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rait.inert import presentable
+
 Advance = Callable[[int], None]
 _SHORTEST, _LONGEST = 10.0, 900.0  # seconds between two lines
 _SPARSER = 0.25  # of the time that has passed lies before the next line
@@ -106,6 +108,7 @@ def _rate(speed: float, unit: str) -> str:
 
 def say(line: str) -> None:
     """Tell the user on standard error: wrapped for a terminal, whole in a log."""
+    line = presentable(line)
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         line = textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rait.errors import InputError
 from rait.knowledge.estimators import ESTIMATORS, estimates, names_for
 from rait.knowledge.ranking import aurc, rank, right_of
-from rait.manifest import Say
+from rait.manifest import Say, intact
 from rait.models.embedding import load_embedder
 from rait.models.entailment import load_entailment
 from rait.progress import progress
@@ -37,7 +37,7 @@ def rank_file(path: Path, recipe: Recipe, entailment: str | None, say: Say) -> d
     Needs of the recipe the sentence model, the seed and the number of resamples. The sentence model and the model named
     `entailment` are loaded where there are sampled answers. The result is plain data, None for what is undefined.
     """
-    states = read_records(path, KnowledgeState)
+    states = read_records(intact(path), KnowledgeState)
     if not states:
         raise InputError(f"{path} holds no states; give the file that rait probe wrote")
     names = names_for(states)
@@ -70,7 +70,7 @@ def print_ranking(found: Mapping[str, Any]) -> None:
     """The table, in points, and what to know of it: what was ranked against, and what was left out and why."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(_table(found))
     console.print("\n".join(_notes(found)), style="dim")
 

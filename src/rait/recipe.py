@@ -59,6 +59,8 @@ _PLAIN = {
     "string_pattern_mismatch": "should be a name of letters, digits, - and _",
 }
 
+_NODES = 100_000  # what a recipe may hold; aliases of aliases would fill the memory
+
 _FOLDER = resources.files("rait") / "recipes"
 
 
@@ -115,16 +117,14 @@ def _find(source: str | Path | None) -> Path:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode()
-        data = yaml.safe_load(text)
-        repeated = list(_repeated(yaml.compose(text, Loader=yaml.SafeLoader)))
+        data, repeated = _read(path.read_bytes().decode())
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError(f"{path}:{line}: not valid YAML: {error.problem}") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise RecipeError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
-    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise RecipeError(f"{path} cannot be read as YAML: {reason}; check what stands there") from error
     if repeated:
@@ -136,15 +136,43 @@ def _parse(path: Path) -> dict[str, Any]:
     return data
 
 
-def _repeated(node: yaml.Node | None) -> Iterator[str]:
-    """The keys that stand twice in a mapping, of which YAML would take the last without a word."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[Any] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield f"line {key.start_mark.line + 1}: {key.value}"
-            seen.add(key.value)
-            yield from _repeated(value)
+def _read(text: str) -> tuple[Any, list[str]]:
+    """What a YAML text holds, and the keys that stand twice in it, of which YAML would take the last without a word.
+
+    Raises `yaml.YAMLError` or `ValueError` for whatever is wrong with it.
+    """
+    try:
+        repeated = _repeated(yaml.compose(text, Loader=yaml.SafeLoader))
+        return yaml.safe_load(text), repeated
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # of tags such as !!int and !!timestamp
+        raise ValueError("a value is not of the type that its tag names") from error
+    except ValueError as error:
+        raise ValueError("a number of too many digits" if "digits" in str(error) else str(error)) from error
+
+
+def _repeated(top: yaml.Node | None) -> list[str]:
+    """The keys that stand twice in a mapping; raise `ValueError` for a text that aliases make too long, or endless."""
+    found: list[tuple[int, str]] = []
+    todo, visited = [top], 0
+    while todo:
+        node = todo.pop()
+        visited += 1
+        if visited > _NODES:
+            raise ValueError(f"with its aliases written out it has over {_NODES} values")
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                todo += [key, value]
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                if key.value in seen:
+                    found.append((key.start_mark.line + 1, key.value))
+                seen.add(key.value)
+        elif isinstance(node, yaml.SequenceNode):
+            todo += node.value
+    return [f"line {line}: {key}" for line, key in sorted(found)]
 
 
 def _build(data: Mapping[str, Any], overrides: Sequence[str], where: str) -> Recipe:
@@ -167,7 +195,7 @@ def _apply(tree: dict[str, Any], override: str) -> str | None:
     if not equals or not all(key.split(".")):
         return f"{override!r} must have the form key=value, such as probe.samples=20"
     try:
-        value = yaml.safe_load(text)
+        value, _ = _read(text)
     except (yaml.YAMLError, ValueError):
         return f"{override!r}: the value is not valid YAML; put a text with special signs in quotes"
     _put(tree, key, value)

@@ -12,6 +12,8 @@ from typing import Any
 TOLERANCE = 1e-9
 """Differences of correctness below this are rounding noise of k/N floats, not a change."""
 
+MAX_FAILED = 0.01
+"""The share of questions that may fail, unless the user says otherwise."""
 
 LETTERS = "ABCDEFGHIJ"
 """The names of the options of a multiple-choice question, in their order."""
@@ -26,11 +28,19 @@ class Role(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How an answer was judged. The three shares P_c, P_w and P_r add up to 1."""
+    """How an answer was judged, or that there is none: a question that failed counts in no share but that of failed.
+
+    The three shares P_c, P_w and P_r of the others add up to 1.
+    """
 
     CORRECT = "correct"
     WRONG = "wrong"
     REFUSED = "refused"
+    FAILED = "failed"
+
+
+JUDGED = (Outcome.CORRECT, Outcome.WRONG, Outcome.REFUSED)
+"""The outcomes of questions that were answered, in the order of every table of counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +66,14 @@ def own_fields(question: Question) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A question that could not be asked, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """One distinct text among the sampled answers of a question.
 
@@ -71,6 +89,11 @@ class Answer:
     rule: str = ""
     log_probability: float | None = None
     tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an answer that none of the samples is."""
+        if self.count < 1:
+            raise ValueError(f"count {self.count} of the answer {self.text!r} is below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

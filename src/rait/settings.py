@@ -5,11 +5,15 @@
 One class a section; each is also what a stage takes when it is called from Python. `rait.recipe` reads them from YAML.
 """
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from math import ceil
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, field_validator, model_validator
+
+from rait.inert import holds_secret
+from rait.records import MAX_FAILED
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -18,6 +22,24 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _no_truth_value(cls, value: Any, taken: ValidatorFunctionWrapHandler) -> Any:
+        """Refuse true and false, and the yes and no that YAML takes for them, as numbers: they would be 1 and 0."""
+        found = taken(value)
+        if isinstance(value, bool):
+            raise ValueError(f"should be a number, found {value}")
+        return found
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_secret(cls, value: Any) -> Any:
+        """Refuse a password or key: the recipe is kept in the run folder, and stands in reports and cards."""
+        texts = value if isinstance(value, list | tuple) else (value,)
+        if any(isinstance(each, str) and holds_secret(each) for each in texts):
+            raise ValueError("holds a password or key, which would be kept; use `hf auth login` or HF_TOKEN")
+        return value
 
 
 class Model(_Settings):
@@ -30,6 +52,14 @@ class Model(_Settings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="auto: as the weights are stored"
     )
+
+
+def _check_apart(names: Iterable[str]) -> None:
+    """Raise `ValueError` for names that are one on file systems which do not tell capital letters from small ones."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise ValueError(f"{other} and {name} differ in capital letters alone, and some disks take them for one")
 
 
 Columns = str | Annotated[tuple[str, ...], Field(min_length=1)]
@@ -122,16 +152,8 @@ class Probe(_Settings):
 
 
 TRACKERS = {
-    "clearml": ("clearml",),
-    "codecarbon": ("codecarbon",),
-    "comet_ml": ("comet_ml",),
-    "dvclive": ("dvclive",),
-    "mlflow": ("mlflow",),
-    "neptune": ("neptune",),
-    "swanlab": ("swanlab",),
-    "tensorboard": ("tensorboard", "tensorboardX"),
-    "trackio": ("trackio",),
-    "wandb": ("wandb",),
+    **{name: (name,) for name in ("clearml", "codecarbon", "comet_ml", "dvclive", "mlflow", "neptune", "swanlab")},
+    **{"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)},
 }
 """Experiment trackers that transformers' Trainer knows, and the packages of which one has to be there."""
 
@@ -295,6 +317,15 @@ class Recipe(_Settings):
     """A whole run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="of everything that is drawn at random")
+    max_failed: Share = Field(
+        default=MAX_FAILED,
+        description="share of questions that may fail, such as those longer than the model's context; with more there "
+        "are no numbers",
+    )
+    memory_limit: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="GiB that the run may take, of the GPU's memory or without one of main memory; none: what there is",
+    )
     model: Model = Model()
     questions: Questions = Questions()
     tests: dict[Name, Questions] = Field(
@@ -331,7 +362,7 @@ class Recipe(_Settings):
         if not isinstance(stated, dict):
             return data | {"calibration": stated}
         tests = data.get("tests")
-        used = {(source, split), *map(_place, tests.values() if isinstance(tests, dict) else ())}
+        used = [(source, split), *map(_place, tests.values() if isinstance(tests, dict) else ())]
         if not stated.keys() & {"source", "split", "leaked"} and (source, "validation") in used:
             return data | {"calibration": None}
         return data | {"calibration": own | stated}
@@ -350,8 +381,9 @@ class Recipe(_Settings):
     @field_validator("tests")
     @classmethod
     def _not_a_name_of_ours(cls, tests: dict[str, Questions]) -> dict[str, Questions]:
+        _check_apart(tests)
         for name in tests:
-            if name in _TAKEN or name.startswith("seed-"):
+            if name.lower() in _TAKEN or name.lower().startswith("seed-"):
                 raise ValueError(f"a test set must not be named {name}, which is taken in the run folder")
         return tests
 
@@ -360,6 +392,9 @@ class Recipe(_Settings):
     def _each_once(cls, strategies: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(strategies)) < len(strategies):
             raise ValueError("a strategy is named twice")
-        for name in set(strategies) & {"questions", "knowledge", "rehearsal", "init_basic", "init_refuse", "export"}:
-            raise ValueError(f"a strategy must not be named {name}, which is taken in the run folder")
+        _check_apart(strategies)
+        taken = {"questions", "knowledge", "rehearsal", "init_basic", "init_refuse", "export"}
+        for name in strategies:
+            if name.lower() in taken:
+                raise ValueError(f"a strategy must not be named {name}, which is taken in the run folder")
         return strategies

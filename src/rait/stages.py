@@ -5,7 +5,8 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,20 +22,32 @@ from rait.construction import (
     find_strategy,
     split_by_correctness,
 )
-from rait.errors import InputError, RecipeError, UndefinedError
+from rait.errors import InputError, RecipeError, UndefinedError, check_failed
 from rait.evaluation.answering import answer, scores_options
-from rait.evaluation.dial import choose, to_json
+from rait.evaluation.dial import NEVER, choose, to_json
+from rait.evaluation.metrics import failures
+from rait.formats import current
 from rait.knowledge.estimators import with_certainty
 from rait.knowledge.query import query
 from rait.knowledge.rehearsal import select, target
 from rait.manifest import Say, fingerprint_of
-from rait.models.loading import LoadedModel, fingerprint, load, load_tokenizer, locate, release
+from rait.models.context import REASONS, obstacle
+from rait.models.loading import (
+    LoadedModel,
+    check_devices,
+    fingerprint,
+    load,
+    load_tokenizer,
+    locate,
+    release,
+)
 from rait.progress import progress
 from rait.prompting import Renderer, Shots, choices_of
 from rait.recipe import Construction, Dial, Probe, Prompt, Recipe, Tuning
-from rait.records import Decision, Example, Influence, KnowledgeState, Question, Role, Verdict
+from rait.records import Decision, Example, Failure, Influence, KnowledgeState, Question, Role, Verdict
 from rait.settings import DIAL_FILE
-from rait.tables import atomic, batched, iter_records, read_records, write_json, write_records
+from rait.shards import in_shards
+from rait.tables import atomic, iter_records, read_data, read_records, write_data
 
 if TYPE_CHECKING:
     from rait.tuning.sft import TuningResult
@@ -70,6 +83,7 @@ class Models:
     def load(self, adapter: Path | None) -> LoadedModel:
         """The model, to be asked and not changed."""
         if self._current is None or self._current[0] != adapter:
+            check_devices()  # who takes models from here tunes one later on
             self._current = None  # free the old one first
             release()
             self._current = (adapter, load(self.recipe.model, adapter=adapter, say=self.say))
@@ -98,50 +112,60 @@ def check_words(strategies: Sequence[Strategy], recipe: Recipe) -> None:
         )
 
 
+def askable(
+    loaded: LoadedModel, questions: Iterable[Question], render: Renderer, probe: Probe
+) -> tuple[int, dict[str, str]]:
+    """How many `questions` can be asked, and why the others cannot, by id."""
+    count, failed = 0, dict[str, str]()
+    for question in questions:
+        choices = render.choices(question) if question.options else ()
+        further = 0 if question.options else probe.max_new_tokens
+        if rule := obstacle(loaded, render(question), further, choices):
+            failed[question.id] = REASONS[rule]
+        else:
+            count += 1
+    return count, failed
+
+
 def probe_in_shards(
     loaded: LoadedModel,
-    questions: Iterable[Question],
-    total: int,
+    questions: Callable[[], Iterable[Question]],
     shots: Shots,
-    prompt: Prompt,
-    probe: Probe,
+    recipe: Recipe,
     *,
-    seed: int,
     shards: Path,
     what: str,
-) -> Iterator[KnowledgeState]:
-    """Query the knowledge state of all `questions`, `total` in number, saving a file in `shards` every `probe.shard`.
+    say: Say,
+) -> tuple[Iterator[KnowledgeState], list[Failure]]:
+    """Query the knowledge state of all questions, saving a file in `shards` every `probe.shard`; the states, by then.
 
-    Files that are there already are not made again; the questions of the others are asked as one stream, which keeps
-    the machine busy from the first to the last. When all are there, the states are read from them as they are asked
-    for, in the order of the questions: a few shards are held at a time. The caller removes the folder when all is safe
-    elsewhere.
+    `questions` gives them anew each time, in the same order. Those that cannot be asked have no state; they are the
+    second result. Raises `InputError`, before any is asked, where they are too many (`max_failed`). The states are read
+    from the shards, see `rait.shards`, as they are asked for. The caller removes the folder when all is safe elsewhere.
     """
     from rait.models.embedding import load_embedder
 
-    paths = [shards / f"{start:09d}.parquet" for start in range(0, total, probe.shard)]
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        questions = iter(questions)
-        first = next(questions)
-        questions = chain([first], questions)
+    probe = recipe.probe
+    render = Renderer(loaded.tokenizer, recipe.prompt, shots)
+    count, failed = askable(loaded, questions(), render, probe)
+    check_failed(failed, count + len(failed), recipe.max_failed)
+    if not count:
+        raise InputError(f"{what}: none of {len(failed)} questions can be asked; take a model with a longer context")
+
+    def query_all(asked: Iterator[Question]) -> Iterator[KnowledgeState]:
+        first = next(asked)
         embed = None if first.options else load_embedder(probe.embedder)  # options are scored, not embedded
-        render = Renderer(loaded.tokenizer, prompt, shots)
-        with progress(what, total, "question") as advance:
+        return query(loaded, chain([first], asked), render, probe, embed, seed=recipe.seed, advance=advance, say=say)
 
-            def unasked() -> Iterator[Question]:
-                wanted = set(missing)
-                for path, part in zip(paths, batched(questions, probe.shard), strict=True):
-                    if path in wanted:
-                        yield from part
-                    else:
-                        advance(len(part))
+    fitting = (question for question in questions() if question.id not in failed)
+    with progress(what, count, "question") as advance:
+        states = in_shards(shards, fitting, count, probe.shard, KnowledgeState, query_all, say=say, skip=advance)
+    return states, [Failure(id=id, reason=reason) for id, reason in failed.items()]
 
-            states = query(loaded, unasked(), render, probe, embed, seed=seed, advance=advance)
-            # Only the last of all shards may be smaller than the others, so each fills the file of its questions.
-            for path, part in zip(missing, batched(states, probe.shard), strict=True):
-                write_records(path, part, KnowledgeState)
-    return chain.from_iterable(iter_records(path, KnowledgeState) for path in paths)
+
+def failures_of(states: Path) -> Path:
+    """The file beside the states of a probe that holds the questions which could not be asked, if there are any."""
+    return states.with_suffix(".failed.jsonl")
 
 
 def bare_states(states: Path) -> Iterator[KnowledgeState]:
@@ -240,7 +264,7 @@ def fine_tune_into(
         with atomic(mark) as file:
             file.write(fingerprint_of(key).encode())
     result = fine_tune(models.take(), made, tuning, folder, seed=seed, what=what)
-    write_json(
+    write_data(
         folder / "losses.json",
         {"losses": result.losses, "steps": result.steps, "seconds": result.seconds, "change": result.change},
     )
@@ -257,14 +281,22 @@ def answer_all(
     read: Reader = as_it_is,
     *,
     weigh: bool = False,
-) -> list[Verdict]:
+    shards: Path,
+    say: Say,
+) -> Iterator[Verdict]:
     """Greedy answers to `questions` after `shots`, understood by `read` and judged, with progress.
 
-    With `weigh` they say how probable a refusal is, too, and what is answered without it.
+    With `weigh` they say how probable a refusal is, too, and what is answered without it. They are saved in `shards`
+    as a probe is (`probe_in_shards`). Questions that cannot be asked have verdicts that say so.
     """
     render = Renderer(loaded.tokenizer, recipe.prompt, shots, may_refuse)
+
+    def answers(asked: Iterator[Question]) -> Iterator[Verdict]:
+        return answer(loaded, list(asked), render, recipe.evaluation, read, weigh=weigh, advance=advance, say=say)
+
     with progress(what, len(questions), "question") as advance:
-        return answer(loaded, questions, render, recipe.evaluation, read, weigh=weigh, advance=advance)
+        size = recipe.probe.shard
+        return in_shards(shards, questions, len(questions), size, Verdict, answers, say=say, skip=advance)
 
 
 def dial_obstacle(strategy: Strategy) -> str | None:
@@ -285,6 +317,8 @@ def set_dial(
     """
     dial = recipe.dial if dial is None else dial
     read = {name: (read_records(verdicts[name], Verdict), read_records(baseline[name], Verdict)) for name in verdicts}
+    for each in (each for both in read.values() for each in both):
+        check_failed(failures(each), len(each), recipe.max_failed)
     try:
         choice = choose(*read.pop("calibration"), dial)
     except UndefinedError as obstacle:
@@ -304,8 +338,10 @@ def save_dial(adapter: Path, found: Mapping[str, Any], refusal: str) -> None:
         path.unlink(missing_ok=True)
         return
     wanted = {"threshold": found["threshold"], "refusal": refusal, "target": found["target"]}
-    if not path.is_file() or json.loads(path.read_text("utf-8")) != wanted:
-        write_json(path, wanted)
+    with suppress(InputError):  # one that is damaged is written anew
+        if path.is_file() and read_data(path) == wanted:
+            return
+    write_data(path, wanted)
 
 
 def saved_threshold(adapter: Path, refusal: str) -> float | None:
@@ -317,9 +353,11 @@ def saved_threshold(adapter: Path, refusal: str) -> float | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = current(json.loads(path.read_text("utf-8")), path)
         threshold, taught = float(found["threshold"]), found["refusal"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not 0 <= threshold <= NEVER:
+            raise ValueError("a threshold on a probability lies between 0 and 1")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged; set the dial again with `rait dial RUN --save`, or remove it") from error
     if taught != refusal:
         raise RecipeError(

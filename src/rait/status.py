@@ -8,7 +8,6 @@ lock is held. The time left is that of done steps of the same kind, by question 
 soon as one of each kind has been timed. A comparison's further seeds are counted once they have begun.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,14 +16,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rait.construction import Strategy, find_strategy
-from rait.errors import RecipeError
+from rait.errors import DamagedError, RecipeError
 from rait.evaluation.metrics import Metric, format_metric
-from rait.manifest import is_locked, read_manifest, recipe_of
+from rait.inert import inert
+from rait.locking import holder, is_locked
+from rait.manifest import intact, read_manifest, recipe_of
 from rait.progress import duration
 from rait.recipe import Recipe
 from rait.settings import BASELINES
 from rait.stages import dial_obstacle
-from rait.tables import count_rows
+from rait.tables import count_rows, read_data
 
 State = Literal["complete", "running", "stopped"]
 _TIMED = ("probe", "training", "evaluation", "influence")  # the kinds that take long
@@ -54,7 +55,8 @@ class Status:
     """The state of a run, its steps in order, and the THS of every method on every test set, where it is measured.
 
     `process` has "pid", "host" and "since" of the process that works on it now. `left` is in seconds, without the steps
-    of the kinds in `untimed`, of which none is done yet. `where` names what there is to look at.
+    of the kinds in `untimed`, of which none is done yet. `where` names what there is to look at, `damaged` says which
+    files are gone or are no longer what the run has made; their steps are missing. Of weights it is not looked at.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class Status:
     untimed: tuple[str, ...]
     results: dict[str, dict[str, Metric]]
     where: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
 
 
 def status(folder: Path) -> Status:
@@ -74,7 +77,8 @@ def status(folder: Path) -> Status:
     running = is_locked(folder)
     state: State = "running" if running else "complete" if manifest["status"] == "complete" else "stopped"
     entries: dict[str, Any] = manifest["steps"]
-    done = {name: entry for name, entry in entries.items() if all((folder / file).exists() for file in entry["files"])}
+    damaged = _damaged(folder, entries)
+    done = {name: entry for name, entry in entries.items() if not damaged.keys() & entry["files"].keys()}
     if "calibration" not in done.get("questions", {}).get("inputs", {"calibration": ""}):  # none of them was left
         recipe = recipe.model_copy(update={"calibration": None})
     # What an earlier version finished is whole without the steps that came later.
@@ -95,12 +99,13 @@ def status(folder: Path) -> Status:
     return Status(
         folder=folder,
         state="stopped" if state == "complete" and any(step.state != "done" for step in steps) else state,
-        process=manifest.get("process") if running else None,
+        process=_process(folder, manifest) if running else None,
         steps=tuple(steps),
         left=sum(step.left or 0.0 for step in steps),
         untimed=tuple(dict.fromkeys(untimed)),
         results=dict(_results(folder, [n for n in (*BASELINES, *recipe.strategies) if f"{n}/metrics" in done])),
         where=tuple(name for name in ("report.html", "comparison.md") if (folder / name).exists()),
+        damaged=tuple(damaged.values()),
     )
 
 
@@ -142,6 +147,7 @@ def as_json(found: Status) -> dict[str, Any]:
         "steps": [asdict(step) | {"part": step.part} for step in found.steps],
         "THS": {name: {test: asdict(ths) for test, ths in of.items()} for name, of in found.results.items()},
         "where": [str(found.folder / name) for name in found.where],
+        "damaged": list(found.damaged),
     }
 
 
@@ -151,8 +157,8 @@ def print_status(found: Status) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    console.print(_headline(found), markup=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, emoji=False)  # names are text: what looks like a style is none
+    console.print(inert(_headline(found), keep="\n"), soft_wrap=True)
     whole = found.state == "complete"
     tests = list(next(iter(found.results.values()), {}))[:_HEADLINES] if whole else []
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -169,7 +175,7 @@ def print_status(found: Status) -> None:
         table.add_row(*row, *([] if whole else [_next(steps)]))
     console.print(table)
     for line in _advice(found):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(inert(line), soft_wrap=True)
 
 
 def _headline(found: Status) -> str:
@@ -194,6 +200,7 @@ def _next(steps: Sequence[Step]) -> str:
 def _advice(found: Status) -> Iterator[str]:
     """What is left, and what can be done now."""
     folder = found.folder
+    yield from found.damaged
     if found.state != "complete":
         about = f"about {duration(found.left)} left, as long as such steps took so far"
         if found.untimed:
@@ -213,6 +220,26 @@ def _by_part(steps: Sequence[Step]) -> Any:
     """A key that orders steps by their part, parts as they come first."""
     parts = list(dict.fromkeys(step.part for step in steps))
     return lambda step: parts.index(step.part)
+
+
+def _damaged(folder: Path, entries: dict[str, Any]) -> dict[str, str]:
+    """What is wrong with finished files, by name; folders of weights, which may be large, are only looked for."""
+    found = {}
+    for file in {file for entry in entries.values() for file in entry["files"]}:
+        path = folder / file
+        if file == "report.html" or (path.is_dir() and not path.suffix):
+            continue
+        try:
+            intact(path)
+        except DamagedError as error:
+            found[file] = str(error)
+    return found
+
+
+def _process(folder: Path, manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """The process that holds the folder, as it has said itself."""
+    who = holder(folder)
+    return manifest.get("process") if who is None else asdict(who)
 
 
 def _strategy(name: str) -> Strategy | None:
@@ -309,5 +336,4 @@ def _results(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, dict[str
     for name in names:
         path = folder / name / "metrics.json"
         if path.is_file():
-            found = json.loads(path.read_text("utf-8"))
-            yield name, {test: Metric(**of["overall"]["THS"]) for test, of in found.items()}
+            yield name, {test: Metric(**of["overall"]["THS"]) for test, of in read_data(path).items()}

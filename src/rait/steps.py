@@ -9,7 +9,6 @@ and whose files are there is skipped. Changing a key of the recipe therefore re-
 else. `rait.pipeline` puts the steps in order.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,7 @@ from rait.manifest import Book, fingerprint_of, fingerprint_of_all
 from rait.prompting import Shots, uses_chat
 from rait.questions.mmlu import groups_of
 from rait.recipe import Prompt, Recipe
-from rait.records import Decision, Example, Influence, KnowledgeFlow, KnowledgeState, Question, Verdict
+from rait.records import Decision, Example, Failure, Influence, KnowledgeFlow, KnowledgeState, Question, Verdict
 from rait.sets import all_of, plain, plain_shots, question_sets
 from rait.settings import DIAL_FILE
 from rait.shown import shown_prompts
@@ -34,6 +33,7 @@ from rait.stages import (
     bare_states,
     construction_states,
     dial_obstacle,
+    failures_of,
     fine_tune_into,
     measured_influences,
     no_dial,
@@ -44,7 +44,7 @@ from rait.stages import (
     set_dial,
     tuning_examples,
 )
-from rait.tables import atomic, count_rows, iter_records, read_records, write_json, write_records
+from rait.tables import atomic, iter_records, read_data, read_records, write_data, write_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,7 @@ def _prompts(work: Work, asked: Mapping[str, Question]) -> None:
 def probe(work: Work, name: str, questions: Path, adapter: Path | None) -> Path:
     """Knowledge state of all `questions` under the initial model or the one with an adapter."""
     recipe, out = work.recipe, work.folder / f"knowledge/{name}.parquet"
+    failures = failures_of(out)
     key = {
         "model": work.models.key(adapter),
         "questions": work.book.digest(questions),
@@ -122,22 +123,23 @@ def probe(work: Work, name: str, questions: Path, adapter: Path | None) -> Path:
         "seed": recipe.seed,
         "stored": str(schema(KnowledgeState)),  # states that lack what is stored today are probed again
     }
-    with work.book.step(f"knowledge/{name}", key, [out]) as todo:
+    with work.book.step(f"knowledge/{name}", key, [out], [failures]) as todo:
         if todo:
-            states = probe_in_shards(
+            failures.unlink(missing_ok=True)
+            states, failed = probe_in_shards(
                 work.models.load(adapter),
-                iter_records(questions, Question),
-                count_rows(questions),
+                lambda: iter_records(questions, Question),
                 work.shots,
-                recipe.prompt,
-                recipe.probe,
-                seed=recipe.seed,
-                shards=out.with_name(f"{out.stem}.{fingerprint_of([key, recipe.probe.shard])[:12]}.shards"),
+                recipe,
+                shards=_shards(out, key, recipe),
                 what=f"probe {name}",
+                say=work.book.note,
             )
             write_records(out, states, KnowledgeState)
-    for leftover in out.parent.glob(f"{out.stem}.*.shards"):  # only now that the manifest has the whole
-        shutil.rmtree(leftover)
+            if failed:
+                write_records(failures, failed, Failure)
+                work.book.note(f"probe {name}: {len(failed)} questions cannot be asked and are left out; {failures}")
+    _clear_shards(out)
     return out
 
 
@@ -277,8 +279,21 @@ def evaluation(
                 asked = read_records(questions, Question)
                 what = f"evaluate {_name(work, place)} on {name}"
                 read = strategy.read if strategy else as_it_is
-                found = answer_all(loaded, asked, shown, may_refuse, recipe, what, read, weigh=weigh)
+                shards = _shards(out, key, recipe)
+                found = answer_all(
+                    loaded,
+                    asked,
+                    shown,
+                    may_refuse,
+                    recipe,
+                    what,
+                    read,
+                    weigh=weigh,
+                    shards=shards,
+                    say=work.book.note,
+                )
                 write_records(out, found, Verdict)
+        _clear_shards(out)
     return made
 
 
@@ -296,13 +311,15 @@ def dial(
         "resamples": recipe.evaluation.resamples,
         "seed": recipe.seed,
     }
-    with book.step(f"{_name(work, place)}/dial", key, [out]) as todo:
+    saved = place / "adapter" / DIAL_FILE
+    with book.step(f"{_name(work, place)}/dial", key, [out], [saved]) as todo:
         if todo:
             found = no_dial(obstacle) if obstacle else set_dial(recipe, verdicts, baseline)
             if found["threshold"] is None:
                 book.note(f"{_name(work, place)} has no dial: {found['obstacle']}")
-            write_json(out, found)
-    save_dial(place / "adapter", json.loads(out.read_text("utf-8")), recipe.prompt.refusal)
+            write_data(out, found)
+            save_dial(saved.parent, found, recipe.prompt.refusal)
+    save_dial(saved.parent, read_data(out), recipe.prompt.refusal)
 
 
 def without_dial(work: Work, place: Path) -> None:
@@ -327,11 +344,28 @@ def score(work: Work, place: Path, verdicts: Mapping[str, Path], baseline: Mappi
             for name, path in verdicts.items():
                 after, before = read_records(path, Verdict), read_records(baseline[name], Verdict)
                 groups = groups_of(verdict.category for verdict in after)
-                found = evaluate(after, before, groups=groups, seed=recipe.seed, resamples=recipe.evaluation.resamples)
+                found = evaluate(
+                    after,
+                    before,
+                    groups=groups,
+                    seed=recipe.seed,
+                    resamples=recipe.evaluation.resamples,
+                    max_failed=recipe.max_failed,
+                )
                 metrics[name] = to_json(found)
-            write_json(out, metrics)
-    metrics_read: dict[str, Any] = json.loads(out.read_text("utf-8"))
-    return metrics_read
+            write_data(out, metrics)
+    return read_data(out)
+
+
+def _shards(out: Path, key: Mapping[str, Any], recipe: Recipe) -> Path:
+    """The folder for what is saved on the way to `out`: of no other key and of no other size."""
+    return out.with_name(f"{out.stem}.{fingerprint_of([key, recipe.probe.shard])[:12]}.shards")
+
+
+def _clear_shards(out: Path) -> None:
+    """Remove what was saved on the way to `out`: only now that the manifest has the whole."""
+    for leftover in out.parent.glob(f"{out.stem}.*.shards"):
+        shutil.rmtree(leftover)
 
 
 def _name(work: Work, place: Path) -> str:

@@ -1,6 +1,5 @@
 """Results as tables for a terminal: 80 columns, without colour where it is not wanted."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from rich.table import Table
 
 from rait.construction.preview import Overlap, Preview, StrategyPreview
 from rait.evaluation.metrics import Metric, Metrics, format_metric
+from rait.manifest import intact
+from rait.tables import read_data
 
 _SHARES = ("P_c", "P_w", "P_r")
 _HEADINGS = {"over_refusal": "over-refusal"}
@@ -21,11 +22,9 @@ _MACRO = "macro (over subjects)"
 
 def print_run(results: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
     """The results of a run, what its dials add, and where to look next."""
-    dials = {
-        name: json.loads(path.read_text("utf-8")) for name in results if (path := folder / name / "dial.json").is_file()
-    }
+    dials = {name: read_data(intact(path)) for name in results if (path := folder / name / "dial.json").is_file()}
     print_results(results, dials)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print()
     report = folder / "report.html"
     lines = [f"see it:  {report}"] if report.is_file() else []
@@ -41,7 +40,7 @@ def print_results(
     Of multiple-choice questions the share unparsable is shown, too, and if they are of several subjects, a second row a
     method with the macro averages. `dials` has what dial.json holds of a strategy: a further row, where it has a test.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     first = next(iter(results.values()))
     dials = dials or {}
     for name in first:
@@ -110,7 +109,7 @@ def _cell(metrics: Mapping[str, Any], column: str) -> str:
 
 def print_metrics(metrics: Metrics) -> None:
     """One set of verdicts: every metric with its interval and n, averages, and the migration from the baseline."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     overall = {name: metric for name, metric in metrics.overall.items() if name != "unparsable" or metric.n}
     if metrics.macro:
         console.print(_metrics_table(f"{_MICRO}: points, 95 % intervals", overall, "n"))
@@ -155,7 +154,7 @@ def _short(metric: Metric) -> str:
 
 def print_preview(preview: Preview) -> None:
     """What every strategy would take, how the choices overlap, and what every threshold would cut."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     vanilla, idk = preview.wanted
     title = f"{preview.questions} questions; wanted {vanilla} vanilla, {idk} idk"
     console.print(_choices_table(title, preview.strategies))

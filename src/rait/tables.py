@@ -9,12 +9,14 @@ its line (JSON Lines) or row number (Parquet). Files are written beside their fi
 there is whole. Both directions hold a few thousand rows at a time, however long the file is.
 """
 
+import fcntl
 import json
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from glob import escape
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -24,6 +26,7 @@ import pyarrow.parquet as pq
 
 from rait.columns import column_problems, names, schema, to_record, to_row
 from rait.errors import InputError
+from rait.formats import FORMAT, MARK, check_format, current
 from rait.records import Example
 
 Record = TypeVar("Record")
@@ -60,7 +63,9 @@ def iter_records(
     headline = f"{path} does not hold {kind.__name__} rows"
     if _suffix(path) == ".parquet":
         # What is wrong with a whole column is said once and not for every row.
-        report_problems(column_problems(_parquet_schema(path), kind), headline)
+        found = _parquet_schema(path)
+        check_parquet(found, path)
+        report_problems(column_problems(found, kind), headline)
     wanted = None if only is None else frozenset(only)
     problems: list[str] = []
     seen: dict[Any, int] = {}
@@ -136,6 +141,32 @@ def count_rows(path: str | Path) -> int:
         return int(pq.read_metadata(path).num_rows)
 
 
+def read_data(path: str | Path) -> dict[str, Any]:
+    """What `write_data` wrote; raise `InputError` for a file that is damaged, or of a format that is not known."""
+    path = check_readable(path)
+    with _reading(path):
+        found = json.loads(path.read_text("utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("expected a JSON object")
+    return current(found, path)
+
+
+def write_data(path: str | Path, data: Mapping[str, Any]) -> None:
+    """Write results as `write_json` does, with the number of their format."""
+    write_json(path, {MARK: FORMAT, **data})
+
+
+def check_parquet(found: pa.Schema, path: Path) -> None:
+    """Raise `InputError` for a Parquet file with the columns `found` of a format that is not known."""
+    mark = (found.metadata or {}).get(MARK.encode())
+    check_format(None if mark is None else int(mark) if mark.isdigit() else mark, path)
+
+
+def marked(columns: pa.Schema) -> pa.Schema:
+    """The columns with the number of their format, as Parquet files have it."""
+    return columns.with_metadata({**(columns.metadata or {}), MARK.encode(): str(FORMAT).encode()})
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically; raise `ValueError` for a number that is not finite."""
     with atomic(path) as file:
@@ -154,10 +185,13 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
+            with suppress(OSError):  # some file systems know no locks
+                _hold(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
+        _keep_name(target.parent)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; choose another place or free some space"
@@ -167,8 +201,26 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
+def _hold(file: IO[bytes]) -> None:
+    """Mark a file as one that a process writes at this moment; raise `OSError` where another does."""
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _keep_name(folder: Path) -> None:
+    """Let a rename in `folder` outlive a crash of the machine, as far as its file system can."""
+    with suppress(OSError):  # some file systems know no fsync of a folder; the file itself is safe
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def check_target(path: str | Path) -> None:
-    """Raise `InputError` now if a table could not be written to `path` later: its suffix, its folder."""
+    """Raise `InputError` now if a table could not be written to `path` later: its suffix, its folder.
+
+    What processes that were killed on their way there have left is removed.
+    """
     path = Path(path)
     _suffix(path)
     try:
@@ -179,6 +231,11 @@ def check_target(path: str | Path) -> None:
         raise InputError(
             f"cannot write {path}: {'it is a folder' if path.is_dir() else 'not permitted'}; choose another place"
         )
+    target = Path(os.path.realpath(path))
+    for leftover in target.parent.glob(f".{escape(target.name)}.{8 * '[0-9a-f]'}.part"):
+        with suppress(OSError), leftover.open("rb") as file:
+            _hold(file)
+            leftover.unlink()
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -283,7 +340,7 @@ def _write_jsonl(file: IO[bytes], rows: Iterable[dict[str, Any]], columns: pa.Sc
 
 def _read_parquet(path: Path, columns: Sequence[str] | None, only: frozenset[str] | None) -> Iterator[Entry]:
     before = 0
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         there = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
         for batch in file.iter_batches(_ROWS, columns=there):
             if only is None:
@@ -293,6 +350,8 @@ def _read_parquet(path: Path, columns: Sequence[str] | None, only: frozenset[str
                     if id in only:
                         yield before + place + 1, batch.slice(place, 1).to_pylist()[0]
             before += batch.num_rows
+        if before != file.metadata.num_rows:  # the head of a page is in no checksum
+            raise ValueError(f"{before} of its {file.metadata.num_rows} rows can be read")
 
 
 def _parquet_schema(path: Path) -> pa.Schema:
@@ -304,13 +363,13 @@ def _parquet_schema(path: Path) -> pa.Schema:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         reason = str(getattr(error, "strerror", None) or error).partition("\n")[0].rstrip(".")
         raise InputError(f"{path} is damaged or cannot be read ({reason}); make it again or copy it again") from error
 
 
 def _write_parquet(file: IO[bytes], rows: Iterable[dict[str, Any]], columns: pa.Schema) -> None:
-    with pq.ParquetWriter(file, columns) as writer:
+    with pq.ParquetWriter(file, marked(columns), write_page_checksum=True) as writer:
         for batch in batched(rows, _ROWS):
             writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=columns))
 

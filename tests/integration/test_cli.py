@@ -193,9 +193,9 @@ def test_score_plain_responses_made_elsewhere(call, tmp_path):
 
 
 WRONG = [
-    (["probe", "--model", "no/such/folder", "--questions", "atlas", "--out", "s.jsonl"], 1, "no model at no/such/folder"),
+    (["probe", "--model", "no/such/folder", "--questions", "atlas", "--out", "s.jsonl"], 2, "no/such/folder does not exist"),
     (["probe", "--model", ".", "--questions", "atlas", "--out", "s.jsonl"], 1, "holds no config.json"),
-    (["probe", "--model", "{world}/model", "--questions", "gone.jsonl", "--out", "s.jsonl"], 1, "gone.jsonl"),
+    (["probe", "--model", "{world}/model", "--questions", "gone.jsonl", "--out", "s.jsonl"], 2, "gone.jsonl does not exist"),
     (["probe", "--model", "{world}/model", "--questions", "broken.jsonl", "--out", "s.jsonl"], 1, "broken.jsonl:2"),
     (["probe", "--model", "{world}/model", "--questions", "ok.jsonl", "--out", "s.txt"], 1, ".jsonl or .parquet"),
     (["probe", "--model", "m", "--questions", "atlas", "--out", "s.jsonl", "probe.sample=3"], 2, "did you mean probe.samples"),
@@ -205,7 +205,7 @@ WRONG = [
     (["run", "absent.yaml"], 2, "absent.yaml"),
     (["run", "strategies=[crafft]", "--out", "r"], 2, "did you mean 'craft'"),
     (["validate", "defualt"], 2, "did you mean 'default'"),
-    (["construct", "--initial", "gone.jsonl", "--strategy", "craft", "--vanilla", "4", "--idk", "1", "--out", "e.jsonl"], 1, "gone.jsonl"),
+    (["construct", "--initial", "gone.jsonl", "--strategy", "craft", "--vanilla", "4", "--idk", "1", "--out", "e.jsonl"], 2, "gone.jsonl does not exist"),
     (["construct", "--initial", "states.jsonl", "--strategy", "craft", "--vanilla", "1", "--idk", "1", "--out", "e.jsonl"], 1, "rehearsed"),
     (["construct", "--initial", "states.jsonl", "--strategy", "x", "--vanilla", "1", "--idk", "1", "--out", "e.jsonl"], 2, "unknown strategy"),
     (["construct", "--initial", "states.jsonl", "--strategy", "cor_rait", "--vanilla", "9", "--idk", "1", "--out", "e.jsonl"], 1, "9 vanilla"),
@@ -267,7 +267,7 @@ def test_validate_and_recipes(call, recipe_file):
 
 
 def test_nothing_heavy_is_imported_for_help():
-    code = "import sys, rait.cli; print([m for m in ('torch', 'transformers', 'numpy', 'pyarrow', 'pydantic') if m in sys.modules])"
+    code = "import sys, rait.cli.commands; print([m for m in ('torch', 'transformers', 'numpy', 'pyarrow', 'pydantic') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
 

@@ -8,12 +8,14 @@ import pytest
 from filelock import FileLock
 
 from rait.evaluation.dial import applied
+from rait.formats import MARK
+from rait.manifest import checksum, write_manifest
 from rait.pipeline import compare, run
 from rait.recipe import load_recipe
 from rait.records import Outcome, Question, Verdict
 from rait.stages import set_dial
 from rait.status import status
-from rait.tables import read_records, write_json, write_records
+from rait.tables import read_records, write_records
 
 KEYS = {"P_c", "P_w", "P_r", "THS", "THS_low", "THS_high"}
 
@@ -45,7 +47,9 @@ def finished(recipe_file, words, tmp_path_factory):
 
 
 def loaded(path):
-    return json.loads(path.read_text("utf-8"))
+    found = json.loads(path.read_text("utf-8"))
+    found.pop(MARK, None)
+    return found
 
 
 def test_calibration_questions_are_in_no_other_set(finished):
@@ -124,7 +128,7 @@ def test_the_dial_changes_nothing_that_is_done(finished, recipe_file, words, tmp
     assert done_again("dial.rule=max_refusal", "dial.value=0.5") == {"cor_rait/dial", "r_tuning/dial"}
     assert loaded(folder / "cor_rait/adapter/rait_dial.json")["target"] == {"rule": "max_refusal", "value": 0.5}
     (folder / "cor_rait/adapter/rait_dial.json").unlink()
-    assert done_again("dial.rule=max_refusal", "dial.value=0.5") == set()
+    assert done_again("dial.rule=max_refusal", "dial.value=0.5") == {"cor_rait/dial"}, "it is missed"
     assert (folder / "cor_rait/adapter/rait_dial.json").exists()
 
 
@@ -153,10 +157,43 @@ def test_it_is_set_anew_without_a_model(finished, tmp_path, call):
 
 
 @pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (["--max-error", "0.02"], "refuses all: the model would answer nothing of their kind; a higher --max-error"),
+        (["--max-error", "0.99"], "refuses none that can be answered: the model would refuse nothing"),
+        (["--max-refusal", "0.6"], ""),
+    ],
+)
+def test_a_dial_that_is_all_or_nothing_is_warned_of_before_it_is_kept(finished, tmp_path, call, target, told):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    before = (folder / "cor_rait/adapter/rait_dial.json").read_bytes()
+    with FileLock(folder / ".lock"):  # so that nothing can be kept
+        code, _, err = call("dial", folder, "--strategy", "cor_rait", *target, "--save")
+    assert code == 1 and (folder / "cor_rait/adapter/rait_dial.json").read_bytes() == before
+    start = "warning: cor_rait: of the 30 calibration questions it "
+    warned = [line.removeprefix(start) for line in err.splitlines() if line.startswith(start)]
+    assert len(warned) == bool(told) and all(line.startswith(told) for line in warned)
+    code, out, _ = call("dial", folder, "--strategy", "cor_rait", *target, "--save", "--json")
+    assert code == 0
+    threshold = json.loads(out)["strategies"]["cor_rait"]["threshold"]
+    measured = read_records(folder / "cor_rait/calibration.verdicts.parquet", Verdict)
+    can = [verdict.refusal_probability for verdict in measured if verdict.answer_correct is not None]
+    refused = sum(probability >= threshold for probability in can)
+    assert refused == len(can) if "all" in told else refused == 0 if told else 0 < refused < len(can)
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
         (["--max-error", "0.1", "--best-ths"], 2, "give one of"),
-        (["--max-error", "7"], 2, "dial.value: should be less than 1"),
+        (["--max-error", "5"], 2, "--max-error is a share between 0 and 1, found 5; for 5 % give 0.05"),
+        (["--max-refusal", "12.5"], 2, "--max-refusal is a share between 0 and 1, found 12.5; for 12.5 % give 0.125"),
+        (
+            ["--max-error", "0.1", "--of-answered", "--delta", "0"],
+            2,
+            "--delta is a share between 0 and 1, found 0; give",
+        ),
+        (["--max-error", "nan"], 2, "found nan; give for example 0.05"),
         (["--of-answered"], 2, "--max-error"),
         (["--max-error", "0.1", "--delta", "0.2"], 2, "--delta is of --of-answered"),
         (["--strategy", "craft"], 2, "no strategy 'craft'"),
@@ -171,7 +208,7 @@ def test_a_run_without_calibration_says_what_to_do(finished, call, tmp_path):
     folder = shutil.copytree(finished[0], tmp_path / "run")
     (folder / "cor_rait/calibration.verdicts.parquet").unlink()
     code, _, err = call("dial", folder)
-    assert code == 1 and "calibration questions" in err
+    assert code == 1 and "cor_rait/calibration.verdicts.parquet is gone; start the run again" in err
     code, _, err = call("dial", tmp_path)
     assert code == 1 and "no run folder" in err
 
@@ -193,13 +230,18 @@ def test_a_good_dial_outlives_files_that_do_not_match(finished, call, tmp_path):
     words = ["dial", folder, "--strategy", "r_tuning", "--strategy", "cor_rait", "--max-error", "0.3", "--save"]
     path = folder / "init_basic/calibration.verdicts.parquet"
     verdicts = read_records(path, Verdict)
+    content, manifest = path.read_bytes(), loaded(folder / "manifest.json")
     write_records(path, verdicts[1:], Verdict)
     code, _, err = call(*words)
+    assert code == 1 and f"{path} has changed since the run made it" in err
+    files = {path.relative_to(folder).as_posix(): checksum(path)}  # as if the run had made it so
+    step = manifest["steps"]["init_basic/calibration"] | {"files": files}
+    write_manifest(folder, manifest | {"steps": manifest["steps"] | {"init_basic/calibration": step}})
+    code, _, err = call(*words)
     assert code == 1 and "same questions" in err
-    write_records(path, verdicts, Verdict)
-    manifest = loaded(folder / "manifest.json")
+    path.write_bytes(content)
     fewer = [name for name in manifest["confirmed"] if name != "cor_rait/calibration"]
-    write_json(folder / "manifest.json", manifest | {"confirmed": fewer})  # its verdicts are an earlier recipe's
+    write_manifest(folder, manifest | {"confirmed": fewer})  # its verdicts are an earlier recipe's
     code, _, err = call(*words)
     assert code == 1 and "no finished" in err and "cor_rait/calibration.verdicts.parquet" in err
     assert {name: (folder / name).read_bytes() for name in kept} == kept

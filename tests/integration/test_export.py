@@ -6,6 +6,7 @@ from collections import namedtuple
 
 import pytest
 import torch
+import yaml
 from huggingface_hub import DatasetCard, ModelCard
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
@@ -15,6 +16,7 @@ from rait.errors import ModelError, RecipeError
 from rait.export import merged
 from rait.export.finished import Finished
 from rait.export.run import FORMS, export
+from rait.manifest import write_manifest
 from rait.models.loading import load
 from rait.pipeline import run
 from rait.recipe import load_recipe
@@ -47,11 +49,37 @@ def test_every_form_is_written_with_its_card(finished, form, tmp_path, monkeypat
     card = DatasetCard.load(tmp_path / "README.md")
     assert "cor_rait" in card.data.tags
     assert str(finished.parent) not in (tmp_path / "README.md").read_text()
+    for test, found in json.loads((finished / "cor_rait/metrics.json").read_text()).items():
+        if test in ("id", "ood"):
+            cells = [f"{100 * found['overall'][name]['value']:.1f}" for name in ("P_c", "P_w", "P_r")]
+            assert f"| {test} | {found['overall']['P_c']['n']} | {' | '.join(cells)} |" in card.text
     if form != "lm-eval":
         examples = (finished / "cor_rait/examples.jsonl").read_text().splitlines()
         assert said["examples"] == len(examples)
         assert f"{len(examples)} examples of" in card.text
         assert all((tmp_path / file).is_file() for file in said["files"])
+
+
+def test_what_was_merged_is_said_in_words(finished, call, tmp_path):
+    code, out, err = call("export", finished, "--to", "merged", "--out", tmp_path)
+    assert code == 0, err
+    assert "parameters in float32, with tokenizer and generation settings" in out
+    asked = sum(len(read_records(finished / f"questions/{test}.parquet", Question)) for test in ("id", "ood"))
+    assert f"read back, it answers {asked} of {asked} test questions as base and adapter do\n" in out
+    assert "precise" not in out and "rounded" not in out
+
+
+def test_a_trainers_own_prompts_are_told_of(finished, call, tmp_path):
+    code, out, _ = call("export", finished, "--to", "axolotl", "--out", tmp_path)
+    assert code == 0 and "note: the model has no chat template, and ChatML" in out
+    assert "other prompts than it was tuned and measured with" in (tmp_path / "README.md").read_text()
+    states = ("construct", "--initial", finished / "knowledge/initial.parquet", "--strategy", "cor_rait")
+    base = ("--model", load_recipe(finished / "recipe.yaml").model.source, "--vanilla", 4, "--idk", 2)
+    for form, noted in (("trl", False), ("trl-chat", True), ("axolotl", False)):  # which is the very text alone
+        words = [*states, *base, "--format", form, "--out", tmp_path / f"{form}.jsonl", "--json"]
+        code, out, err = call(*words)
+        assert code == 0, err
+        assert any("SFTConfig(chat_template_path=...)" in note for note in json.loads(out)["notes"]) == noted
 
 
 def test_wrong_use_is_a_sentence(finished, monkeypatch, capsys):
@@ -82,7 +110,7 @@ def test_the_merged_model_stands_alone(finished, tmp_path):
     loaded = load(Model(source=str(out)))
     asked = read_records(finished / "questions/id.parquet", Question)
     render = Renderer(loaded.tokenizer, recipe.prompt, may_refuse=True)
-    verdicts = answer(loaded, asked, render, recipe.evaluation)
+    verdicts = list(answer(loaded, asked, render, recipe.evaluation))
     stored = read_records(finished / "cor_rait/id.verdicts.parquet", Verdict)
     assert [verdict.response for verdict in verdicts] == [verdict.response for verdict in stored]
     assert {verdict.outcome for verdict in verdicts} > {verdicts[0].outcome}  # more than one kind
@@ -97,6 +125,14 @@ def test_the_model_card_has_the_results(finished, tmp_path):
     for test in ("id", "ood"):
         for name in ("P_c", "P_w", "P_r", "THS"):
             assert found[test, name] == pytest.approx(metrics[test]["overall"][name]["value"], abs=5e-5)
+    from importlib.metadata import version
+
+    written = version("transformers")
+    assert (
+        f"It needs transformers {written.split('.')[0]} or later: the files were written by transformers {written} "
+        in (card.text)
+    )
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["tokenizer_class"] == "TokenizersBackend"
     assert card.data.license is None and "licence of model is not known" in card.text
     assert "base_model" not in card.data.to_dict()  # a folder is no hub id
     assert str(finished.parent) not in str(card) and "/tmp" not in str(card)
@@ -114,10 +150,12 @@ def test_a_further_seed_is_handed_over_too(finished, tmp_path):
     for step in ("tuning", "id", "ood"):
         manifest["steps"][f"cor_rait/seed-7/{step}"] = manifest["steps"][f"cor_rait/{step}"]
         manifest["confirmed"].append(f"cor_rait/seed-7/{step}")
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(copy, manifest)
     export(copy, "merged", tmp_path / "out", strategy="cor_rait/seed-7", say=quiet)
     first = json.loads((copy / "cor_rait/metrics.json").read_text())["id"]["overall"]["P_c"]["value"]
-    results = ModelCard.load(tmp_path / "out/README.md").data.eval_results
+    card = ModelCard.load(tmp_path / "out/README.md")
+    assert yaml.safe_load(card.text.partition("yaml\n")[2].partition("```")[0])["seed"] == 7
+    results = card.data.eval_results
     assert next(r.metric_value for r in results if r.metric_type == "P_c") == pytest.approx(first, abs=5e-5)
 
 

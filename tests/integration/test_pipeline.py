@@ -9,7 +9,7 @@ from rait.errors import RaitError, ShortageError
 from rait.pipeline import run
 from rait.recipe import load_recipe
 from rait.records import Decision, Example, KnowledgeFlow, KnowledgeState, Outcome, Question, Role, Verdict
-from rait.tables import read_records
+from rait.tables import read_data, read_records
 
 STAGES = ["questions", "knowledge/initial", "rehearsal", "knowledge/rehearsed", "knowledge/flow"]
 
@@ -70,7 +70,7 @@ def test_metrics_follow_from_the_verdicts(finished):
     verdicts = read_records(folder / "craft/id.verdicts.parquet", Verdict)
     correct = sum(verdict.outcome is Outcome.CORRECT for verdict in verdicts)
     assert results["craft"]["id"]["overall"]["P_c"]["value"] == pytest.approx(correct / len(verdicts))
-    assert json.loads((folder / "craft/metrics.json").read_text()) == results["craft"]
+    assert read_data(folder / "craft/metrics.json") == results["craft"]
 
 
 def test_the_folder_holds_what_is_promised_and_nothing_else(finished):
@@ -146,11 +146,11 @@ def test_a_damaged_file_is_made_again(recipe_file, copy):
 
 def test_interrupted_anywhere_it_goes_on_to_the_same_decisions(recipe_file, finished, tmp_path, monkeypatch):
     """Ctrl-C in the middle of the probe, the tuning and the evaluation: the rest is done, and equals the whole run."""
-    from rait import stages
-    from rait.tuning import sft
+    from rait import shards, stages
+    from rait.tuning import trainer
 
     folder = tmp_path / "run"
-    real_write, real_loss, real_answer = stages.write_records, sft.answer_loss, stages.answer
+    real_save, real_loss, real_answer = shards._save, trainer.answer_loss, stages.answer
 
     def failing(function, after):
         calls = iter(range(10_000))
@@ -163,8 +163,8 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_decisions(recipe_file, fini
         return wrapped
 
     for patch in (
-        lambda: monkeypatch.setattr(stages, "write_records", failing(real_write, 2)),
-        lambda: monkeypatch.setattr(sft, "answer_loss", failing(real_loss, 45)),
+        lambda: monkeypatch.setattr(shards, "_save", failing(real_save, 2)),
+        lambda: monkeypatch.setattr(trainer, "answer_loss", failing(real_loss, 45)),
         lambda: monkeypatch.setattr(stages, "answer", failing(real_answer, 2)),
     ):
         patch()
@@ -182,7 +182,7 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_decisions(recipe_file, fini
 
 
 def test_two_runs_do_not_share_a_folder(recipe_file, copy):
-    from rait.manifest import locked
+    from rait.locking import locked
 
     with locked(copy), pytest.raises(RaitError, match="another run is at work"):
         run(load_recipe(recipe_file), copy)

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from made import TESTS, listed, made_dial, made_run
+from made import TESTS, listed, made_calibration, made_dial, made_run
 from rait.pipeline import run as run_recipe
 from rait.recipe import load_recipe
 from rait.records import Decision, KnowledgeState, Outcome, Question, Verdict
@@ -117,6 +117,13 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def dialled(tmp_path_factory):
+    folder = made_calibration(made_run(tmp_path_factory.mktemp("dialled") / "run", train=40), ["craft"])
+    write_report([folder], folder / "report.html")
+    return folder
+
+
+@pytest.fixture(scope="module")
 def real(recipe_file, tmp_path_factory):
     """A run of a tiny model, which has written its report itself."""
     folder = tmp_path_factory.mktemp("real") / "run"
@@ -159,8 +166,9 @@ def test_filters_filter(show, made, method):
     page = show(made / "report.html")
     before = {v.id: v.outcome for t in TESTS for v in read_records(made / f"init_basic/{t}.verdicts.parquet", Verdict)}
     after = {v.id: v.outcome for t in TESTS for v in read_records(made / f"{method}/{t}.verdicts.parquet", Verdict)}
-    for first in Outcome:
-        for second in Outcome:
+    judged = (Outcome.CORRECT, Outcome.WRONG, Outcome.REFUSED)
+    for first in judged:
+        for second in judged:
             expected = sum(before[id] is first and after[id] is second for id in before)
             assert settle(page, method=method, before=first, after=second) == expected
     roles = Counter(d.role for d in read_records(made / f"{method}/decisions.parquet", Decision))
@@ -178,9 +186,100 @@ def test_filters_filter(show, made, method):
     assert settle(page, search="id:id/3") == 1
     assert settle(page, search="no such text at all") == 0
     assert settle(page, method=method) == 120 + 2 * 50
-    found = page.find_element("id", "found").text
-    counts = Counter(after.values())
-    assert f"; {method}: {counts['correct']} right, {counts['refused']} refused, {counts['wrong']} wrong" in found
+    lines = page.find_element("id", "found").text.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(TESTS)
+    for line in lines:
+        counts = Counter(outcome for id, outcome in after.items() if id.startswith(line.split()[0]))
+        assert line.endswith(
+            f"; {method}: {counts['correct']} right, {counts['refused']} refused, {counts['wrong']} wrong"
+        )
+
+
+def test_what_is_too_narrow_is_told_and_can_be_taken_away(show, made):
+    page = show(made / "report.html")
+    none = page.find_element("id", "none")
+    assert settle(page, set="id") == 50
+    assert not none.is_displayed()
+    taken = [d.id for d in read_records(made / "craft/decisions.parquet", Decision) if d.role == "idk"]
+    assert settle(page, method="craft", set="id", role="idk") == 0
+    buttons = none.find_elements("css selector", "button")
+    assert [button.text for button in buttons] == [
+        f"without set “id”: {len(taken)}",
+        "without role “idk”: 50",
+        "Show all",
+    ]
+    buttons[0].click()
+    assert page.find_element("id", "found").text.startswith(f"{len(taken)} of ")
+    assert not none.is_displayed()
+    assert settle(page, set="id", role="idk", search="no such text at all") == 0
+    (button,) = none.find_elements("css selector", "button")
+    assert "not enough" in none.text
+    button.click()
+    page.execute_async_script("setTimeout(arguments[0], 50)")
+    assert page.find_element("id", "found").text.startswith("220 of 220")
+
+
+def test_the_dial_is_told_beside_the_greedy_answer(show, dialled):
+    page = show(dialled / "report.html")
+    for name in (*TESTS, "calibration"):
+        verdicts = read_records(dialled / f"craft/{name}.verdicts.parquet", Verdict)
+        refused = {v.id for v in verdicts if v.refusal_probability >= 0.4 or v.answer_correct is None}
+        assert settle(page, set=name, method="craft/dial", after="refused") == len(refused)
+        right = sum(v.id not in refused and v.answer_correct is True for v in verdicts)
+        assert settle(page, set=name, method="craft/dial", after="correct") == right
+    chances = sorted((v.refusal_probability, v.question) for v in verdicts)
+    settle(page, set="calibration", method="craft", order="-p_refuse")
+    shown = page.execute_script(TEXTS, "#list .open .text")
+    assert shown == [question for _, question in chances[::-1]]
+    kinds = {
+        "answers": lambda v: v.refusal_probability < 0.4 and v.outcome is Outcome.REFUSED and v.answer_correct,
+        "refuses": lambda v: v.refusal_probability >= 0.4 and v.outcome is Outcome.CORRECT,
+        "anyway": lambda v: v.refusal_probability < 0.4 and v.answer_correct is None,
+    }
+    for kind, is_so in kinds.items():
+        verdict = next(v for name in (*TESTS, "calibration") for v in read_verdicts(dialled, name) if is_so(v))
+        assert settle(page, search=f"id:{verdict.id}", method="craft") == 1
+        page.find_element("css selector", "#list .open").click()
+        lines = page.execute_script(TEXTS, "#list .detail li")
+        (line,) = [line for line in lines if "craft with the dial" in line]
+        assert f"p(refuse) {float(f'{verdict.refusal_probability:.4g}'):g}; refuses from 0.4 on" in line
+        assert any(line.endswith(f"craft{verdict.response}") for line in lines), "the greedy answer"
+        assert ("refused" in line) is (kind != "answers")
+        assert (verdict.answer in line) is (kind == "answers")
+        assert ("even where it may not" in line) is (kind == "anyway")
+
+
+def read_verdicts(folder, name):
+    return read_records(folder / f"craft/{name}.verdicts.parquet", Verdict)
+
+
+def test_a_bar_names_questions_that_it_stands_for(show, dialled):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    page = show(dialled / "report.html")
+    states = {s.question: s.correctness for s in read_records(dialled / "knowledge/initial.parquet", KnowledgeState)}
+    chances = {v.question: v.refusal_probability for v in read_verdicts(dialled, "id")}
+    for chart, values in (("states-0", states), ("chances-0-0-0", chances)):
+        plot = page.find_element("css selector", f".plot[data-chart='{chart}']")
+        page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", plot)
+        ActionChains(page).move_to_element(plot.find_elements("css selector", ".mark-rect path")[0]).perform()
+        count, where = (line.split(" ", 1)[1] for line in page.find_element("id", "tip").text.splitlines()[:2])
+        named = page.execute_script(TEXTS, "#tip .text")
+        assert len(named) == min(int(count), 3)
+        low, high = (float(where), float(where)) if chart == "states-0" else map(float, where.split(" to "))
+        assert all(low <= values[question] <= high for question in named)
+
+
+def test_the_pairs_of_every_strategy_are_there(show, dialled):
+    page = show(dialled / "report.html")
+    asked = {q.id: q.question for q in read_records(dialled / "questions/train.parquet", Question)}
+    for name in ("cor_rait", "craft"):
+        pairs = json.loads((dialled / name / "conflicts.json").read_text())["pairs"]
+        lines = page.execute_script(TEXTS, f".pairs[data-strategy='{name}'] li")
+        assert 0 < len(lines) == min(len(pairs), 6)
+        for line, pair in zip(lines, pairs, strict=False):
+            assert asked[pair["idk"]] in line.split(" refused · ")[0]
+            assert asked[pair["vanilla"]] in line.split(" refused · ")[1]
 
 
 def test_questions_are_in_pages_and_in_the_order_asked_for(show, made):
@@ -248,8 +347,22 @@ def test_the_map_is_that_of_the_strategy_chosen(show, made):
         assert page.execute_script(count) == len(taken)
 
 
+def test_on_a_phone_no_number_is_out_of_sight(browser, show, dialled):
+    metrics = {"width": 360, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page = show(dialled / "report.html")
+    out_of_sight = """
+        return [...document.querySelectorAll(".numbers td, .numbers th[scope=row], .row .name")]
+          .filter((each) => each.checkVisibility() && (each.getBoundingClientRect().right > innerWidth
+            || each.scrollWidth > each.clientWidth + 1)).map((each) => each.outerHTML.slice(0, 90));
+    """
+    assert page.execute_script(out_of_sight) == []
+    headings = "return [...document.querySelectorAll('.numbers td')].filter((each) => !each.dataset.heading).length"
+    assert page.execute_script(headings) == 0
+
+
 def test_hostile_texts_are_shown_as_they_are(show, tmp_path):
-    folder = made_run(tmp_path / "<i>run", texts=HOSTILE)
+    folder = made_calibration(made_run(tmp_path / "<i>run", texts=HOSTILE), ["craft"])
     page = show(write_report([folder], tmp_path / "report.html"))
     for place, text in enumerate(HOSTILE):
         assert settle(page, search=f"id:train/{place}") == 1

@@ -64,7 +64,17 @@ def measure(part: str, folder: Path) -> dict[str, int]:
         loaded = load(recipe.model, adapter=folder / "craft/adapter" if tuned else None)
         for name in (*recipe.tests, "calibration"):
             before = rows
-            answer_all(loaded, sets[name], {} if tuned else shots, part != "init_basic", recipe, name, weigh=tuned)
+            answer_all(
+                loaded,
+                sets[name],
+                {} if tuned else shots,
+                part != "init_basic",
+                recipe,
+                name,
+                weigh=tuned,
+                shards=folder / f"{part} {name}.shards",
+                say=print,
+            )
             found[name] = rows - before
     # Not getrusage, which begins with the peak of the process that started this one.
     status = Path("/proc/self/status").read_text("utf-8")

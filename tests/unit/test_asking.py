@@ -8,9 +8,10 @@ from typing import cast
 import pytest
 
 from rait import asking
-from rait.asking import Reply, Tuned, as_json, asked, format_reply, inert, rule_of
+from rait.asking import Reply, Tuned, as_json, asked, format_reply, rule_of
 from rait.errors import InputError
 from rait.evaluation.dial import NEVER
+from rait.inert import inert
 from rait.questions.validation import question_key
 from rait.recipe import load_settings
 from rait.records import Question

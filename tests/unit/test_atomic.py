@@ -11,7 +11,7 @@ import pytest
 
 from rait.errors import InputError
 from rait.records import Question
-from rait.tables import atomic, read_records, write_json, write_records
+from rait.tables import atomic, check_target, read_records, write_json, write_records
 
 OLD = [Question(id="old", question="?", answers=("yes",))]
 NEW = [Question(id=str(n), question="?" * 1000, answers=("no",)) for n in range(1000)]
@@ -52,7 +52,7 @@ def test_an_error_in_the_block_leaves_the_old_file_and_no_other(error, tmp_path)
         with atomic(path) as file:
             file.write(b"half")
             file.flush()
-            raise error
+            raise error("stop")
 
     with pytest.raises(error):
         write_half()
@@ -149,3 +149,15 @@ def test_a_link_stays_a_link(tmp_path):
     assert link.is_symlink()
     assert read_records(tmp_path / "disk" / "questions.jsonl", Question) == NEW[:1]
     assert names(tmp_path / "disk") == ["questions.jsonl"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_one_at_work_writes_is_not(tmp_path):
+    out = tmp_path / "a[1].jsonl"  # no pattern
+    dead, other = tmp_path / ".a[1].jsonl.0123abcd.part", tmp_path / ".b.jsonl.0123abcd.part"
+    dead.write_bytes(b"half")
+    other.write_bytes(b"of another file")
+    with atomic(out) as file:
+        file.write(b"whole")
+        check_target(out)
+    assert out.read_bytes() == b"whole"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, out.name]

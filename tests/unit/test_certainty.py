@@ -126,6 +126,20 @@ def test_too_few_answers_name_the_question():
         certainties(RESPONSES | {"q4": make_answers(Bern=1), "q5": ()}, distinct_texts(RESPONSES), np.ones((4, 2)))
 
 
+def test_two_answers_are_enough():
+    rows = np.array([[1.0, 0.0], [1.0, 1.0]])
+
+    assert certainties({"q": make_answers(a=1, b=1)}, {"a": 0, "b": 1}, rows)["q"] == pytest.approx(0.5**0.5)
+    assert certainties({"q": make_answers(a=2)}, {"a": 0}, rows)["q"] == 1.0
+
+
+def test_opposite_answers_are_not_below_minus_one():
+    opposite = np.array([[0.1, 0.7, 0.2], [-0.1, -0.7, -0.2]])
+
+    assert mean_pairwise_cosine(opposite, [1, 1]) == pytest.approx(-1.0)
+    assert mean_pairwise_cosine(opposite, [1, 1]) >= -1.0
+
+
 def test_a_broken_embedding_names_the_text():
     embeddings = np.ones((4, 2))
     embeddings[2, 0] = np.nan

@@ -211,7 +211,7 @@ def test_open_ended_questions_need_a_sentence_model():
 def test_the_likeliest_candidate_is_that_of_brute_force(choice, chat, may_refuse):
     own = loaded("llama", chat)
     render = renderer(own, choice, {}, may_refuse)
-    verdicts = answer(own, QUESTIONS, render, Evaluation(choice="score"))
+    verdicts = list(answer(own, QUESTIONS, render, Evaluation(choice="score")))
     assert [verdict.id for verdict in verdicts] == [question.id for question in QUESTIONS]
     blank = "" if chat else " "
     for verdict, question in zip(verdicts, QUESTIONS, strict=True):
@@ -317,15 +317,15 @@ def test_both_kinds_stand_in_one_test_set(choice, setting, scored):
     mixed = [OPEN[0], *QUESTIONS[:4], OPEN[1], *QUESTIONS[4:6]]
     told = []
     settings = Evaluation(choice=setting, max_new_tokens=3)
-    verdicts = answer(own, mixed, render, settings, advance=told.append)
+    verdicts = list(answer(own, mixed, render, settings, advance=told.append))
     assert [verdict.id for verdict in verdicts] == [question.id for question in mixed]
     assert sum(told) == len(mixed)
     for verdict, question in zip(verdicts, mixed, strict=True):
         assert (verdict.rule == "scored") == (scored and bool(question.options))
-        assert [verdict] == answer(own, [question], render, settings)
+        assert [verdict] == list(answer(own, [question], render, settings))
         if not question.options:
             assert verdict.rule in ("exact", "folded", "refused", "no_match", "empty")
-    assert answer(own, [], render, settings) == []
+    assert list(answer(own, [], render, settings)) == []
 
 
 def known(id, probabilities, place, certainty=None):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from rait.errors import InputError
 from rait.evaluation.comparison import METRICS, Comparison, Difference, Score, compare
 from rait.evaluation.metrics import evaluate
-from rait.records import Outcome, Verdict
+from rait.records import JUDGED, Outcome, Verdict
 
-LETTERS = dict(zip("cwr", Outcome, strict=True))
+LETTERS = dict(zip("cwr", JUDGED, strict=True))
 
 
 def verdict(key: str, outcome: Outcome) -> Verdict:
@@ -318,7 +318,7 @@ def test_what_cannot_be_compared_is_said() -> None:
 # Coverage
 
 N, SEEDS, TRIALS = 400, 5, 250
-READY = [[verdict(f"q{n:04}", outcome) for outcome in Outcome] for n in range(N)]
+READY = [[verdict(f"q{n:04}", outcome) for outcome in JUDGED] for n in range(N)]
 
 
 def simulate(rng: np.random.Generator, n: int, seeds: int, spread: float) -> list[np.ndarray]:

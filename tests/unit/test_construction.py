@@ -82,6 +82,38 @@ def test_shortage_shrinks_at_the_ratio_asked_for_and_says_so():
     )
 
 
+def test_a_shortage_lists_the_most_frequent_reasons_first():
+    dead = [make_state(f"d{i}", 0.5, 0.5) for i in range(2)]
+    rising = [make_state("r", 0.1, 0.5)]
+    states = [make_state("k", 1.0, 0.5), make_state("f", 0.2, 0.5), *rising, *dead]
+    flows = [make_flow(state, 0.0 if state.id == "f" else 0.9) for state in states]
+
+    with pytest.raises(ShortageError) as failure:
+        construct("craft", states, flows, Construction(vanilla=4, idk=1, dead_band=0.1))
+
+    assert str(failure.value) == (
+        "craft found 1 candidates for the 4 vanilla and 1 for the 1 idk wanted, among 5 questions (left out: 2 inside "
+        "the dead band, 1 rising); give more questions, or narrow dead_band"
+    )
+
+
+def test_a_shortage_of_vanilla_alone_does_not_propose_to_admit_more_idk():
+    states = [make_state("k", 1.0, 0.5), make_state("f", 0.2, 0.5), make_state("s", 0.3, 0.5)]
+    flows = [make_flow(state, {"k": 1.0, "f": 0.0, "s": 0.3}[state.id]) for state in states]
+
+    with pytest.raises(ShortageError) as failure:
+        construct("craft", states, flows, Construction(vanilla=2, idk=1))
+
+    assert str(failure.value).endswith("questions (left out: 1 staying); give more questions")
+
+
+def test_a_shortage_where_nothing_was_left_out_gives_no_reasons():
+    with pytest.raises(ShortageError) as failure:
+        construct("van_tuning", STATES, None, Construction(vanilla=10, idk=5))
+
+    assert "questions; give more questions, or ask for at most" in str(failure.value)
+
+
 def test_nothing_is_noted_or_shrunk_without_a_shortage():
     selection = construct("craft", STATES, FLOWS, FOUR_TO_TWO.model_copy(update={"shortage": "shrink"}))
 
@@ -384,6 +416,27 @@ def test_only_a_vanilla_question_needs_an_answer():
     assert [row.completion for row in rows] == ["I don't know."] * 2
     with pytest.raises(InputError, match=r"1 vanilla questions have no accepted answer \('q0'\)"):
         examples("cor_rait", states, [replace(idk[0], role=Role.VANILLA), idk[1]], prompt, worded, str)
+
+
+def test_summary_lists_the_most_frequent_kind_first_ties_by_name():
+    reasons = ("b: x: y", "c: x", "c: y", "a")
+    decisions = [Decision(id=f"q{i}", role=Role.DROPPED, reason=reason) for i, reason in enumerate(reasons)]
+
+    assert list(summarise(decisions)[Role.DROPPED].items()) == [("c", 2), ("a", 1), ("b", 1)]
+
+
+def test_a_selection_says_whose_it_is():
+    assert construct("craft", STATES, FLOWS, FOUR_TO_TWO).strategy == "craft"
+
+
+def test_missing_flow_names_the_strategies_that_do_without():
+    without = {entry.name for entry in all_strategies() if not entry.needs & {"flows", "influences"}}
+    with pytest.raises(InputError) as failure:
+        construct("craft", STATES, None, FOUR_TO_TWO)
+
+    assert set(str(failure.value).split("(")[1].rstrip(")").split(", ")) == without
+    assert {"cor_rait", "r_tuning"} <= without
+    assert not without & {"craft", "wo_cer", "grait"}
 
 
 def test_summary_counts_by_role_and_kind():

@@ -1,6 +1,7 @@
 """The dial: thresholds by brute force, figures by hand, and guarantees on worlds whose truth is known."""
 
 import json
+import re
 from dataclasses import asdict, replace
 from math import comb, inf
 
@@ -18,6 +19,7 @@ from rait.evaluation.dial import (
     choose,
     control,
     curve_of,
+    extreme,
     in_words,
     learn_then_test,
     point_at,
@@ -333,3 +335,26 @@ def test_what_is_done_where_nothing_can_be_promised_is_said_by_rule():
         assert ("everything" in done) == (choice.point.P_r == 1)
     assert "refusals among all questions are at most 90 %" in told(Dial(rule="max_refusal", value=0.9))
     assert "Promised" not in told(Dial()) and "0.4 or more is refused" in told(Dial())
+
+
+@pytest.mark.parametrize(
+    ("rule", "threshold", "coverage", "refused", "told"),
+    [
+        ("max_error", 0.0, 0.0, 1.0, "refuses all: the model would answer nothing of their kind; a higher --max-error"),
+        ("max_refusal", 0.2, 0.0, 1.0, "refuses all: .*; a lower --max-refusal"),
+        ("best_ths", 0.1, 0.0, 1.0, "refuses all: .*; --max-error or --max-refusal"),
+        ("max_error", NEVER, 0.9, 0.1, "refuses none that can be answered: .*; a lower --max-error"),  # refused anyway
+        ("max_refusal", 0.99, 1.0, 0.0, "refuses none .*; a higher --max-refusal"),
+        ("best_ths", 0.5, 0.01, 0.99, None),
+        ("best_ths", 1.0, 0.99, 0.01, None),
+    ],
+)
+def test_a_threshold_that_is_all_or_nothing_is_told_of(rule, threshold, coverage, refused, told):
+    at = {"questions": 400, "coverage": coverage, "P_r": refused}
+    said = extreme({"threshold": threshold, "target": {"rule": rule}, "calibration": at})
+    assert (said is None) == (told is None)
+    assert said is None or re.match(f"of the 400 calibration questions it {told} gives another threshold$", said)
+
+
+def test_where_there_is_no_dial_there_is_nothing_to_tell():
+    assert extreme({"threshold": None, "target": None}) is None

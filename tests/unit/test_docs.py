@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from rait.cli import app
+from rait.cli.commands import app
 from rait.recipe import bundled_recipes
 from rait.settings import Recipe
 

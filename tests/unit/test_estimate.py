@@ -205,7 +205,7 @@ def test_multiple_choice_is_counted_exactly(recipe_of, choice):
     assert step(found, "probe initial").rows == rows()
     with counted() as rows:
         render = Renderer(tokenizer, recipe.prompt, may_refuse=True)
-        answer(loaded, sets["test"], render, recipe.evaluation)
+        list(answer(loaded, sets["test"], render, recipe.evaluation))
     assert step(found, "craft on test").rows == rows()
     assert step(found, "craft on test").questions == 20
     whole = Renderer(tokenizer, recipe.prompt, shots)

@@ -87,6 +87,31 @@ def test_embedding_entropy_by_hand():
     assert one("embedding_entropy", three, embed=embed, same=0.17) == 0
 
 
+def test_answers_exactly_as_near_as_asked_mean_the_same():
+    two = state(("a", 1), ("b", 1))
+
+    assert one("embedding_entropy", two, embed=lambda texts: np.array([[1.0, 0.0], [3.0, 4.0]]), same=0.6) == 0
+
+
+def test_progress_is_told_of_each_state():
+    told: list[int] = []
+    estimates([state(("a", 2), id="x"), state(("b", 2), id="y")], ["exact_entropy"], advance=told.append)
+
+    assert told == [1, 1]
+
+
+def test_no_embedding_is_made_for_what_needs_none():
+    def embed(texts):
+        raise AssertionError(texts)
+
+    assert one("exact_entropy", state(("a", 1), ("b", 1)), embed=embed) == pytest.approx(-log(2), abs=1e-6)
+
+
+def test_a_sentence_model_of_too_few_rows_is_not_believed():
+    with pytest.raises(ValueError):
+        one("embedding_entropy", state(("a", 1), ("b", 1)), embed=lambda texts: np.array([[1.0, 0.0]]))
+
+
 def test_semantic_entropy_by_hand():
     # Per-token likelihoods 1/2, 1/4, 1/8, drawn 1, 2 and 4 times: 1/2 each. The first two mean the same.
     three = state(("Rome", 1, log(1 / 4), 2), ("Roma", 2, log(1 / 64), 3), ("Lyon", 4, log(1 / 8), 1))

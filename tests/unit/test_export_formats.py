@@ -11,7 +11,7 @@ from trl import SFTConfig, SFTTrainer
 
 from rait.chat import as_text
 from rait.errors import InputError, RecipeError
-from rait.export.formats import ROWS, Marks, find_form, marks_of, notes_on, taught, turns_of, write_data
+from rait.export.formats import ROWS, Marks, find_form, marks_of, notes_on, reworded, taught, turns_of, write_data
 from rait.models.tree import encode
 from rait.prompting import Renderer
 from rait.recipe import Prompt
@@ -189,6 +189,44 @@ def test_weights_that_are_lost_are_said():
     heavy = [replace(pairs[0], example=replace(pairs[0].example, weight=0.5)), pairs[1]]
     (note,) = notes_on(heavy)
     assert note.startswith("1 of 2 examples have a weight")
+
+
+@pytest.mark.parametrize(
+    ("form", "setting", "exact"),
+    [
+        ("trl-chat", "SFTConfig(chat_template_path=...)", "in the format trl"),
+        ("llama-factory", "the `template` that you set", "without _chat, with `template: empty`"),
+        ("axolotl", "`chat_template` in chat.yaml", "of text.yaml"),
+    ],
+)
+def test_where_a_trainer_words_the_messages_it_is_said_what_to_set(form, setting, exact):
+    (note,) = reworded(form, paired(None)[2])
+    assert "the model has no chat template" in note and setting in note and note.endswith(exact)
+    plain = PROMPT.model_copy(update={"style": "plain"})
+    (note,) = reworded(form, paired(CHAT, plain)[2])
+    assert "the model's chat template will word the messages" in note and note.endswith(exact)
+    assert reworded(form, paired(CHAT)[2]) == reworded("trl", paired(None)[2]) == []
+
+
+@pytest.mark.parametrize(
+    ("template", "named"), [(None, "tokenizer_default_fallback_chatml"), (CHAT, "tokenizer_default")]
+)
+def test_axolotl_insists_on_a_template_only_where_there_is_one(template, named, tmp_path):
+    import yaml
+
+    _, pairs, marks = paired(template)
+    write_data("axolotl", pairs, marks, "mine", tmp_path)
+    assert yaml.safe_load((tmp_path / "chat.yaml").read_text())["chat_template"] == named
+
+
+def test_trl_stops_at_messages_without_a_template(tmp_path):
+    """As the note on them says."""
+    tokenizer, pairs, marks = paired(None)
+    write_data("trl-chat", pairs, marks, "x", tmp_path)
+    data = load_dataset("json", data_files=str(tmp_path / "train.jsonl"), cache_dir=str(tmp_path / "c"))["train"]
+    settings = SFTConfig(str(tmp_path), use_cpu=True, report_to=[])
+    with pytest.raises(ValueError, match="chat_template"):
+        SFTTrainer(random_model("llama", len(tokenizer)), settings, train_dataset=data, processing_class=tokenizer)
 
 
 def test_what_does_not_fit_is_refused():

@@ -1,11 +1,14 @@
 """Opening a run, writing a folder, uploading it, and saying what cannot be done."""
 
 import json
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
@@ -15,7 +18,7 @@ from rait.export.cards import base_of, dataset_card, results_of
 from rait.export.finished import MARK, new_folder, open_run
 from rait.export.merged import MergeCheck, judge
 from rait.export.run import export
-from rait.manifest import FORMAT, Book
+from rait.manifest import Book
 from rait.recipe import Recipe, dump_recipe
 from rait.records import Example, Outcome, Role, Verdict
 from rait.settings import Model
@@ -100,7 +103,9 @@ def test_the_card_of_a_further_seed_names_it(run):
         dataset_card(open_run(run, name), title="t", summary="s", files={}) for name in ("craft", "craft/seed-1")
     )
     assert "Strategy craft, seed 0; tuned on 1 vanilla" in first
-    assert "Strategy craft, drawn and tuned with seed 1, asked and probed with seed 0; tuned on" in further
+    assert "Strategy craft, seed 1 (`rait compare` drew and tuned with it, on the probe of seed 0); tuned" in further
+    recipes = [yaml.safe_load(card.partition("```yaml\n")[2].partition("```")[0]) for card in (first, further)]
+    assert [recipe.pop("seed") for recipe in recipes] == [0, 1] and recipes[0] == recipes[1]
 
 
 def test_two_exports_to_one_place_do_not_meet(tmp_path):
@@ -110,13 +115,49 @@ def test_two_exports_to_one_place_do_not_meet(tmp_path):
         (one / ".half.part").write_text("being written")
         with new_folder(out) as other:
             (other / MARK).write_text("{}")
-        write_json(tmp_path / "run/manifest.json", {"format": FORMAT, "status": "running", "steps": {}})
+        write_json(tmp_path / "run/manifest.json", {"format": 1, "status": "running", "steps": {}})
         (tmp_path / "run/.killed.part").write_text("")
         Book(tmp_path / "run", say=print).begin(Recipe())  # which sweeps up
         assert not (tmp_path / "run/.killed.part").exists()
         assert (one / ".half.part").exists()
     assert {path.name for path in out.parent.iterdir()} == {"out"}
     assert {path.name for path in out.iterdir()} == {MARK, ".half.part"}
+
+
+_EXPORTING = """
+import sys, time
+from pathlib import Path
+from rait.export.finished import new_folder
+with new_folder(Path(sys.argv[1])) as folder:
+    (folder / "model.safetensors").write_bytes(b"half of it")
+    print(folder.name, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_export_has_left_is_cleared_away(tmp_path):
+    """By the next one to the same place, and not while it is at work; to other places it is nothing."""
+    out, other = tmp_path / "craft-[1]", tmp_path / "craft-[1].b"
+    started = [
+        subprocess.Popen([sys.executable, "-c", _EXPORTING, place], stdout=subprocess.PIPE, text=True)
+        for place in (out, out, other)
+    ]
+    try:
+        killed, at_work, elsewhere = [process.stdout.readline().strip() for process in started]
+        for process in (started[0], started[2]):
+            process.kill()
+            process.wait()
+        assert (tmp_path / killed / "model.safetensors").is_file()
+        with new_folder(out) as folder:
+            assert not (tmp_path / killed).exists()
+            (folder / MARK).write_text("{}")
+        left = {path.name for path in tmp_path.iterdir()}
+        assert left == {out.name, at_work, f"{at_work}.lock", elsewhere, f"{elsewhere}.lock"}
+        assert (tmp_path / at_work / "model.safetensors").read_bytes() == b"half of it"
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
 
 
 def test_a_folder_is_whole_or_not_there(tmp_path):

@@ -63,8 +63,23 @@ def test_repeated_ids_are_refused():
 
     with pytest.raises(InputError, match=r"initial states more than once \('a'\)"):
         flows(states * 2, states)
-    with pytest.raises(InputError, match=r"rehearsed states more than once \('a'\)"):
+    with pytest.raises(InputError, match=r"rehearsed states more than once \('a'\); keep one of each$"):
         flows(states, states * 2)
+
+
+def test_states_of_other_questions_are_refused_with_the_remedy():
+    a, b = [make_state("a", 0.5)], [make_state("b", 0.5)]
+
+    for initial, rehearsed, fault in ((a + b, a, "no rehearsed state"), (a, a + b, "no initial state")):
+        with pytest.raises(InputError) as failure:
+            flows(initial, rehearsed)
+        assert str(failure.value) == f"1 questions have {fault} ('b'); query both models on the same questions"
+
+
+def test_one_band_holds_all():
+    (band,) = by_band(changes((0.0, 0.2), (1.0, 0.5)), (0.0, 1.0))
+
+    assert (band.rising, band.staying, band.falling) == (1, 0, 1)
 
 
 def changes(*pairs):

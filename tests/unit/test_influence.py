@@ -150,3 +150,17 @@ def test_what_cannot_be_measured_is_said():
     with pytest.raises(TrainingError, match=r"zero or not finite .*'A'"):
         influences(loaded, IDK[-1:], KNOWN)
     assert not any(module._forward_hooks for module in loaded.model.modules())
+
+
+def test_a_gradient_that_is_not_finite_is_named():
+    loaded = with_lora("llama")
+    for weight in loaded.model.get_output_embeddings().parameters():
+        weight.fill_(float("inf"))
+    with pytest.raises(TrainingError, match=rf"zero or not finite for \d+ questions: .*{IDK[0].id!r}"):
+        influences(loaded, IDK[:1], KNOWN[:1])
+
+
+def test_no_memory_is_said(monkeypatch):
+    monkeypatch.setattr(influence, "answer_loss", lambda *_: torch.empty(1 << 50))
+    with pytest.raises(TrainingError, match=r"out of memory while the gradients of refusals were taken; .*bfloat16"):
+        influences(with_lora("llama"), IDK, KNOWN)

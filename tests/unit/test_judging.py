@@ -375,6 +375,8 @@ def test_outcomes_and_rules() -> None:
     assert judge("...", ["Paris"]) == (Outcome.WRONG, "no_match")
     assert judge("", ["Paris"]) == (Outcome.WRONG, "empty")
     assert judge(" \n\t", ["Paris"]) == (Outcome.WRONG, "empty")
+    assert judge("Je ne sais pas", ["Paris"], "Je ne sais pas.") == (Outcome.REFUSED, "refused")
+    assert judge("Je ne sais pas", ["Paris"]) == (Outcome.WRONG, "no_match")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Fingerprints, the same for the same data; which steps count; who holds a run folder."""
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from threading import Event, Thread
 
 import pytest
@@ -10,8 +13,17 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rait.errors import InputError, RaitError
-from rait.manifest import Book, fingerprint_of, fingerprint_of_all, locked, read_manifest, recipe_of
+from rait.errors import DamagedError, InputError, RaitError
+from rait.locking import Holder, locked
+from rait.manifest import (
+    Book,
+    fingerprint_of,
+    fingerprint_of_all,
+    intact,
+    read_manifest,
+    recipe_of,
+    write_manifest,
+)
 from rait.recipe import Recipe
 
 values = st.recursive(
@@ -86,7 +98,9 @@ def test_in_a_manifest_of_an_earlier_version_all_steps_count(tmp_path: Path) -> 
     start(tmp_path, 0, STEPS)
     path = tmp_path / "manifest.json"
     manifest = json.loads(path.read_text("utf-8"))
-    del manifest["confirmed"]
+    for later in ("confirmed", "checksum", "recipe", "set"):
+        del manifest[later]
+    manifest["format"] = 1
     path.write_text(json.dumps(manifest), "utf-8")
     assert counting(tmp_path) == {*STEPS}
     start(tmp_path, 0, [])
@@ -105,6 +119,170 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, text: str) -> None:
         read_manifest(tmp_path)
     with pytest.raises(InputError, match="holds no recipe"):
         recipe_of(tmp_path)
+
+
+def test_no_bit_of_a_manifest_can_turn(tmp_path: Path) -> None:
+    start(tmp_path, 3, STEPS[:1])
+    path = tmp_path / "manifest.json"
+    content = path.read_bytes()
+    assert read_manifest(tmp_path)["seed"] == 3
+    for place in range(0, len(content), 7):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"manifest\.json is "):
+            read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(("found", "message"), [(3, "is of format 3, made by a later rait"), (None, None), (1, None)])
+def test_the_format_of_a_manifest_is_looked_at(tmp_path: Path, found: int | None, message: str | None) -> None:
+    manifest = {"format": found, "status": "running", "steps": {"questions": {"files": {}}}}
+    if found == 3:
+        write_manifest(tmp_path, manifest)
+    else:
+        (tmp_path / "manifest.json").write_text(json.dumps({k: v for k, v in manifest.items() if v}), "utf-8")
+    if message is None:
+        assert counting(tmp_path) == {"questions"}
+        return
+    with pytest.raises(InputError, match=message):
+        read_manifest(tmp_path)
+    with pytest.raises(InputError, match=message):
+        start(tmp_path, 0, [])
+
+
+def test_files_of_a_run_without_its_manifest_are_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "questions").mkdir()
+    (tmp_path / "questions/train.parquet").write_text("made in hours")
+    with pytest.raises(InputError, match=r"holds files of a run and no manifest\.json"):
+        start(tmp_path, 0, STEPS)
+    assert (tmp_path / "questions/train.parquet").read_text() == "made in hours"
+
+
+def again(folder: Path, recipe: Recipe, left: Holder | None = None) -> list[str]:
+    """What a start with `recipe` says."""
+    said: list[str] = []
+    Book(folder, said.append).begin(recipe, left)
+    return said
+
+
+def test_what_has_changed_since_the_last_start_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert again(tmp_path, Recipe()) == []
+    assert again(tmp_path, Recipe()) == []
+    assert again(tmp_path, Recipe(seed=1)) == ["seed was 0, is 1: what depends on it is done again"]
+    tuning = Recipe().tuning.model_copy(update={"epochs": 5.0, "lora_targets": ("q", "v")})
+    assert again(tmp_path, Recipe(seed=1, tuning=tuning, strategies=("craft",))) == [
+        f'strategies was {json.dumps(list(Recipe().strategies))}, is ["craft"]: what depends on it is done again',
+        "tuning.epochs was 3.0, is 5.0: what depends on it is done again",
+        f'tuning.lora_targets was "{Recipe().tuning.lora_targets}", is ["q", "v"]: what depends on it is done again',
+    ]
+    manifest = read_manifest(tmp_path)
+    del manifest["recipe"]["tuning"]["max_grad_norm"]  # as if it had come later
+    write_manifest(tmp_path, manifest)
+    assert again(tmp_path, Recipe(seed=1, tuning=tuning, strategies=("craft",))) == []
+    before = read_manifest(tmp_path)["versions"]
+    with monkeypatch.context() as other:
+        other.setattr("rait.manifest.version", lambda name: "99.0" if name == "torch" else before[name])
+        (tmp_path / "craft/checkpoints/checkpoint-10").mkdir(parents=True)
+        (tmp_path / "knowledge/initial.0123.shards").mkdir(parents=True)
+        said = again(tmp_path, Recipe(seed=1, tuning=tuning, strategies=("craft",)))
+    assert said == [
+        f"made with torch {before['torch']}, now torch 99.0: finished steps are kept, a training that was interrupted "
+        "begins anew"
+    ]
+    assert not (tmp_path / "craft/checkpoints").exists()
+    assert (tmp_path / "knowledge/initial.0123.shards").exists()
+
+
+def test_a_step_keeps_the_versions_that_it_was_made_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(tmp_path, 0, STEPS[:1])
+    mine = read_manifest(tmp_path)["versions"]
+    monkeypatch.setattr("rait.manifest.version", lambda name: "99.0")
+    assert start(tmp_path, 0, STEPS) == [*STEPS[1:]]
+    steps = read_manifest(tmp_path)["steps"]
+    assert steps["questions"]["versions"] == mine
+    assert steps["tuning"]["versions"]["torch"] == "99.0"
+
+
+def test_a_killed_process_is_named_with_its_step(tmp_path: Path) -> None:
+    start(tmp_path, 0, [])
+    left = Holder(12, "there", "2024-03-01T12:00:00+00:00")
+    book = Book(tmp_path, lambda _: None)
+    book.begin(Recipe())
+    with pytest.raises(KeyboardInterrupt), book.step("craft/tuning", {}, []):
+        raise KeyboardInterrupt
+    assert again(tmp_path, Recipe(), left) == [f"the last run here ({left}) was killed in step craft/tuning; going on"]
+    assert again(tmp_path / "other", Recipe(), left) == [f"the last run here ({left}) was killed; going on"]
+
+
+def test_a_file_beside_some_other_manifest_belongs_to_no_run(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "a web page"}')
+    (tmp_path / "states.jsonl").touch()
+    assert intact(tmp_path / "states.jsonl") == tmp_path / "states.jsonl"
+    assert intact(tmp_path / "gone.jsonl") == tmp_path / "gone.jsonl"
+
+
+def test_a_file_is_verified_by_whatever_path_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(tmp_path / "run", 0, STEPS)
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    (tmp_path / "run/tuning.txt").write_text("other")
+    monkeypatch.chdir(tmp_path / "run")
+    for path in ("tuning.txt", "../run/tuning.txt", tmp_path / "link/tuning.txt", tmp_path / "run" / "tuning.txt"):
+        with pytest.raises(DamagedError, match=r"has changed since the run made it, so it is not used; start the run"):
+            intact(Path(path))
+    for path in ("questions.txt", "../run/answers.txt", "not-listed.txt"):
+        assert intact(Path(path)) == Path(path)
+
+
+def as_nobody(work: Callable[[], object]) -> str:
+    """What a process says that is not root: its error, or nothing."""
+    reads, writes = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            if os.getuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            work()
+        except BaseException as error:
+            os.write(writes, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    os.close(writes)
+    with open(reads, encoding="utf-8") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_what_may_not_be_written_or_read_is_told(request: pytest.FixtureRequest) -> None:
+    place = Path(mkdtemp())  # pytest's own is closed to others
+    request.addfinalizer(lambda: rmtree(place))
+    place.chmod(0o755)
+    run, other = place / "run", place / "closed"
+    start(run, 0, STEPS)
+    other.mkdir(mode=0o755)
+    closed = [run, *run.rglob("*"), other]
+    for path in closed:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+    def begin(folder: Path) -> None:
+        with locked(folder):
+            pass
+
+    assert as_nobody(lambda: read_manifest(run)) == "", "reading needs no more"
+    assert as_nobody(lambda: intact(run / "tuning.txt")) == ""
+    for folder in (run, other, other / "run"):
+        message = as_nobody(lambda folder=folder: begin(folder))
+        assert message.startswith(f"InputError: cannot use {folder} as a run folder: Permission denied"), message
+    message = as_nobody(lambda: write_manifest(run, {}))
+    assert message.startswith(f"InputError: cannot write {run / 'manifest.json'}: Permission denied"), message
+    (run / "manifest.json").chmod(0o000)
+    message = as_nobody(lambda: read_manifest(run))
+    assert message.startswith(f"InputError: {run / 'manifest.json'} cannot be read (Permission denied)"), message
+    run.chmod(0o000)
+    message = as_nobody(lambda: read_manifest(run))
+    assert message.startswith("InputError:") and "Permission denied" in message, message
+    run.chmod(0o755)
 
 
 def test_notes_from_before_a_step_are_kept_with_it_and_no_other(tmp_path: Path) -> None:

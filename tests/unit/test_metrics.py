@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rait.errors import InputError
 from rait.evaluation.metrics import Metric, evaluate, format_metric, to_json, truthful_helpfulness
 from rait.intervals import percentile_interval, resample
-from rait.records import Outcome, Verdict
+from rait.records import JUDGED, Outcome, Verdict
 
 C, W, R = Outcome.CORRECT, Outcome.WRONG, Outcome.REFUSED
 
@@ -86,11 +86,19 @@ def test_every_number_of_a_ten_question_table() -> None:
         "refused_and_answered": (pytest.approx(0.1), 10),
         "accuracy_on_answered": (pytest.approx(0.5), 6),
         "unparsable": (None, 0),
+        "failed": (0.0, 10),
         "THS": (pytest.approx(0.3 - 0.3 * 0.4 / 0.4), 10),
         "over_refusal": (pytest.approx(2 / 4), 4),
         "missed_refusal": (pytest.approx(3 / 6), 6),
     }
-    assert metrics.counts == {"correct": 3, "wrong": 3, "refused": 4, "refused_and_answered": 1, "unparsable": 0}
+    assert metrics.counts == {
+        "correct": 3,
+        "wrong": 3,
+        "refused": 4,
+        "refused_and_answered": 1,
+        "unparsable": 0,
+        "failed": 0,
+    }
     assert metrics.migration == {
         "correct": {"correct": 2, "wrong": 0, "refused": 2},
         "wrong": {"correct": 1, "wrong": 2, "refused": 1},
@@ -106,7 +114,14 @@ def of_options(found: list[Verdict]) -> list[Verdict]:
 def test_what_cannot_be_parsed_is_wrong_and_counted_apart() -> None:
     choice = of_options(verdicts("ccwuurb"))
     metrics = evaluate(choice, of_options(verdicts("ccuwwww")))
-    assert metrics.counts == {"correct": 2, "wrong": 3, "refused": 2, "refused_and_answered": 1, "unparsable": 2}
+    assert metrics.counts == {
+        "correct": 2,
+        "wrong": 3,
+        "refused": 2,
+        "refused_and_answered": 1,
+        "unparsable": 2,
+        "failed": 0,
+    }
     assert (metrics.overall["P_w"].value, metrics.overall["P_w"].n) == (pytest.approx(3 / 7), 7)
     assert (metrics.overall["unparsable"].value, metrics.overall["unparsable"].n) == (pytest.approx(2 / 7), 7)
     assert metrics.overall["THS"].value == pytest.approx(2 / 7 - 3 / 7 * 2 / 5)
@@ -170,11 +185,12 @@ def test_json_has_null_for_undefined() -> None:
             "refused_and_answered": {"value": 0.0, "low": 0.0, "high": 0.0, "n": 2},
             "accuracy_on_answered": {"value": None, "low": None, "high": None, "n": 0},
             "unparsable": {"value": None, "low": None, "high": None, "n": 0},
+            "failed": {"value": 0.0, "low": 0.0, "high": 0.0, "n": 2},
             "THS": {"value": None, "low": None, "high": None, "n": 2},
             "over_refusal": {"value": 1.0, "low": 1.0, "high": 1.0, "n": 2},
             "missed_refusal": {"value": None, "low": None, "high": None, "n": 0},
         },
-        "counts": {"correct": 0, "wrong": 0, "refused": 2, "refused_and_answered": 0, "unparsable": 0},
+        "counts": {"correct": 0, "wrong": 0, "refused": 2, "refused_and_answered": 0, "unparsable": 0, "failed": 0},
         "migration": {
             "correct": {"correct": 0, "wrong": 0, "refused": 2},
             "wrong": {"correct": 0, "wrong": 0, "refused": 0},
@@ -254,7 +270,7 @@ def test_properties_of_any_pair_of_models(pairs: list[tuple[str, str]], random: 
     assert values["THS"] is None or values["THS"] <= 1
     # The matrix has the outcomes before as its rows' sums and those after as its columns'.
     assert metrics.migration is not None
-    for outcome in Outcome:
+    for outcome in JUDGED:
         assert sum(metrics.migration[outcome].values()) == sum(v.outcome == outcome for v in before)
         assert sum(row[outcome] for row in metrics.migration.values()) == metrics.counts[outcome]
     # The baseline scores 0 against itself, and it is certain of it.

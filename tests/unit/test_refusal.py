@@ -124,8 +124,8 @@ def test_verdicts_say_what_is_answered_without_a_refusal(model, tokenizer):
     loaded = LoadedModel(model, tokenizer, Path(), "mark")
     render = Renderer(tokenizer, PROMPT, may_refuse=True)
     settings = Evaluation(max_new_tokens=LIMIT)
-    plain = answer(loaded, questions(), render, settings)
-    weighed = answer(loaded, questions(), render, settings, weigh=True)
+    plain = list(answer(loaded, questions(), render, settings))
+    weighed = list(answer(loaded, questions(), render, settings, weigh=True))
     assert [(v.response, v.outcome, v.rule) for v in weighed] == [(v.response, v.outcome, v.rule) for v in plain]
     assert all(v.refusal_probability is v.answer is v.answer_correct is None for v in plain)
     no = tokenizer.convert_tokens_to_ids("▁no")
@@ -152,7 +152,7 @@ def test_options_are_weighed_by_what_decides_between_them(model, tokenizer, choi
     loaded = LoadedModel(model, tokenizer, Path(), "mark")
     prompt = Prompt(instruction="", refusal="no idea here", refusal_instruction="", choice=choice)
     render = Renderer(tokenizer, prompt, may_refuse=True)
-    found = answer(loaded, asked, render, Evaluation(choice="score"), weigh=True)
+    found = list(answer(loaded, asked, render, Evaluation(choice="score"), weigh=True))
     assert found == [
         type(v)(**{f: getattr(w, f) for f in ("refusal_probability", "answer", "answer_correct")}, **fields_of(v))
         for v, w in zip(answer(loaded, asked, render, Evaluation(choice="score")), found, strict=True)

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from made import TESTS, listed, made_dial, made_run
+from made import TESTS, listed, made_calibration, made_dial, made_run
 from rait.cli import main
 from rait.errors import InputError
 from rait.evaluation.metrics import Metric, truthful_helpfulness
 from rait.records import Decision, KnowledgeFlow, KnowledgeState, Outcome, Role, Verdict
-from rait.reporting import charts
+from rait.reporting import charts, distributions
 from rait.reporting.browser import pack, unpack
 from rait.reporting.outcomes import Charts, came_out, dials
 from rait.reporting.reading import read_run
 from rait.reporting.report import page, write_report
-from rait.reporting.sections import changed, why
+from rait.reporting.sections import changed, how, why
 from rait.reporting.tables import Row
 from rait.tables import read_records, write_json, write_records
 
@@ -33,6 +33,11 @@ PAGE_LIMIT = 6_000_000
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return made_run(tmp_path_factory.mktemp("made") / "run")
+
+
+@pytest.fixture(scope="module")
+def dialled(tmp_path_factory):
+    return made_calibration(made_run(tmp_path_factory.mktemp("dialled") / "run"), ["craft"])
 
 
 @pytest.fixture
@@ -86,6 +91,7 @@ def test_which_questions_are_kept_does_not_hang_on_their_order(copy):
     random.Random(1).shuffle(questions)
     write_records(copy / "questions/train.parquet", questions)
     write_records(copy / "knowledge/initial.parquet", states[::-1])
+    listed(copy)
     assert {question.id for question in read_run(copy, kept=7).sets[0].questions} == before
 
 
@@ -146,15 +152,17 @@ def test_a_part_that_is_missing_or_damaged_is_named(copy, harm):
 def test_a_page_is_made_without_any_part(copy, name):
     (copy / name).unlink()
     text = text_of(page([read_run(copy)]))
-    assert f"{name}: not there" in text
+    assert re.search(rf"<li>{name}: .*is gone", text)
     assert "What came out" in text
 
 
-def test_a_page_is_made_when_every_part_is_damaged(copy):
+@pytest.mark.parametrize("noticed", [True, False], ids=["by its checksum", "by its content"])
+def test_a_page_is_made_when_every_part_is_damaged(copy, noticed):
     for path in copy.rglob("*.*"):
         if path.name != "manifest.json":
             path.write_text('{"a": [1, null]}')
-    run = read_run(copy)
+    run = read_run(copy if noticed else listed(copy))
+    assert bool(run.damaged) == noticed
     assert len(run.missing) > 10
     assert run.missing[0] in text_of(page([run])).replace("&#39;", "'")
 
@@ -197,6 +205,67 @@ def test_the_question_data_is_that_of_the_files(folder):
     assert ood["response"] == [verdict.response for verdict in verdicts]
 
 
+def test_calibration_questions_are_shown_and_count_nowhere(dialled):
+    run = read_run(dialled)
+    assert run.missing == []
+    assert [test.name for test in run.tests] == list(TESTS)
+    assert run.calibration.size == 30
+    (packed,) = unpack(pack([run]).text)["runs"]
+    assert [each["name"] for each in packed["sets"]] == ["train", *TESTS, "calibration"]
+    calibration = packed["sets"][-1]
+    verdicts = read_records(dialled / "craft/calibration.verdicts.parquet", Verdict)
+    assert calibration["verdicts"]["craft"]["outcome"] == [verdict.outcome for verdict in verdicts]
+    assert calibration["mu"] == [None] * 30, "they are not probed"
+    for method in run.methods.values():
+        assert set(method.scores) == set(TESTS)
+        assert set(method.dial_scores) <= set(TESTS)
+    assert "calibration" not in [each["name"] for each in came_out([run], Charts())["sets"]]
+
+
+def test_the_dial_of_every_question_is_that_of_its_threshold(dialled):
+    (packed,) = unpack(pack([read_run(dialled)]).text)["runs"]
+    assert packed["thresholds"] == {"craft": 0.4}
+    outcomes = set()
+    for which in packed["sets"][1:]:
+        found = which["verdicts"]["craft"]
+        verdicts = read_records(dialled / f"craft/{which['name']}.verdicts.parquet", Verdict)
+        assert found["p_refuse"] == pytest.approx([v.refusal_probability for v in verdicts], rel=1e-3)
+        assert found["answer"] == [None if v.answer == v.response else v.answer for v in verdicts]
+        expected = [
+            "refused"
+            if v.refusal_probability >= 0.4 or v.answer_correct is None
+            else "correct"
+            if v.answer_correct
+            else "wrong"
+            for v in verdicts
+        ]
+        assert found["dial"] == expected
+        outcomes |= set(expected)
+        assert "dial" not in which["verdicts"]["init_basic"]
+        assert "dial" not in which["verdicts"].get("cor_rait", {})
+    assert outcomes == {"refused", "correct", "wrong"}
+
+
+def test_what_could_not_be_asked_stays_so_with_the_dial(tmp_path):
+    folder = made_calibration(made_run(tmp_path / "run"), ["craft"])
+    path = folder / "craft/id.verdicts.parquet"
+    first, *others = read_records(path, Verdict)
+    unasked = replace(
+        first, outcome=Outcome.FAILED, rule="too long", response="", refusal_probability=None, answer=None
+    )
+    write_records(path, [unasked, *others])
+    run = read_run(listed(folder))
+    assert run.missing == []
+    (packed,) = unpack(pack([run]).text)["runs"]
+    found = packed["sets"][1]["verdicts"]["craft"]
+    assert (found["outcome"][0], found["dial"][0], found["p_refuse"][0]) == ("failed", "failed", None)
+    assert "failed" not in found["dial"][1:]
+    assert run.methods["craft"].dial_scores["id"].overall["P_c"].n == 19
+    table = came_out([run], Charts())["sets"][0]["table"]
+    assert ("not", "asked") in table["columns"]
+    assert {cell["metric"]: cell["value"] for cell in table["rows"][-1]["cells"]}["failed"] == "5.0"
+
+
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=3, max_size=3))
 def test_any_text_comes_through(folder, texts):
     run = read_cached(folder)
@@ -226,7 +295,8 @@ def test_what_is_too_much_is_cut_and_said(tmp_path):
 
 def test_ten_thousand_questions_stay_below_the_limit(tmp_path):
     names = ("cor_rait", "craft", "corcer_rait", "wo_cer")
-    small = made_run(tmp_path / "small", train=800, tests=100, strategies=names)
+    small = made_run(tmp_path / "small", train=700, tests=100, strategies=names)
+    made_calibration(small, names, size=100)
     packed = len(pack([read_run(small)]).text)
     fixed = len(page([read_run(small)])) - packed
     assert fixed + 10 * packed < PAGE_LIMIT  # compression gets better, never worse, with more of the same
@@ -235,7 +305,8 @@ def test_ten_thousand_questions_stay_below_the_limit(tmp_path):
 @pytest.mark.slow
 def test_ten_thousand_questions_truly_stay_below_the_limit(tmp_path):
     names = ("cor_rait", "craft", "corcer_rait", "wo_cer")
-    big = made_run(tmp_path / "big", train=8000, tests=1000, strategies=names)
+    big = made_run(tmp_path / "big", train=7000, tests=1000, strategies=names)
+    made_calibration(big, names, size=1000)
     out = write_report([big], tmp_path / "report.html")
     assert out.stat().st_size < PAGE_LIMIT
     assert "To keep this file small" not in out.read_text("utf-8")
@@ -273,13 +344,52 @@ def test_a_plane_without_a_ray_is_still_one(baseline):
 def test_the_histogram_keeps_shares_apart(samples):
     generator = np.random.default_rng(samples)
     known = np.column_stack([generator.integers(0, samples + 1, 500) / samples, generator.uniform(0.2, 1, 500)])
-    rows = [row for row in rows_of(charts.states(known, samples, 0.5)) if "n" in row]
+    rows = [row for row in rows_of(distributions.states(known, samples, 0.5)) if "n" in row]
     assert sum(row["n"] for row in rows) == 500
     for share in range(samples + 1):
         mine = sum(row["n"] for row in rows if float(row["mu"]) == pytest.approx(share / samples, abs=1e-3))
         assert mine == np.isclose(known[:, 0], share / samples).sum()
-    (cut,) = [row["at"] for row in rows_of(charts.states(known, samples, 0.5)) if "at" in row]
+    (cut,) = [row["at"] for row in rows_of(distributions.states(known, samples, 0.5)) if "at" in row]
     assert all((share / samples > cut) == (share / samples >= 0.5) for share in range(samples + 1))
+
+
+def test_a_bin_names_questions_that_lie_in_it():
+    generator = np.random.default_rng(0)
+    placed = [(str(n), generator.integers(0, 11) / 10, round(generator.uniform(0.2, 1), 2)) for n in range(300)]
+    of = {id: values for id, *values in placed}
+    known = np.array([values for _, *values in placed])
+    cells = [row for row in rows_of(distributions.states(known, 10, 0.5, placed)) if "n" in row]
+    for row in cells:
+        assert len(row["ids"]) == min(row["n"], 3)
+        for id in row["ids"]:
+            mu, sigma = of[id]
+            assert row["m0"] <= mu < row["m1"]
+            assert row["s0"] - 1e-9 <= sigma <= row["s1"] + 1e-9
+    assert sum(row["n"] for row in cells) == 300
+    drawn = distributions.flow(known[:, 0], known[:, 1], 0.5, placed)
+    for row in (row for row in rows_of(drawn) if "ids" in row):
+        band = [id for id, mu, _ in placed if min(9, round(10 * mu)) == min(9, round(10 * row["mu"] - 1e-9))]
+        assert row["n"] == len(band)
+        assert row["ids"] == band[:3]
+
+
+def test_a_histogram_of_refusals_counts_every_answer():
+    generator = random.Random(0)
+    kinds = ("right", "wrong", "refused")
+    answers = [
+        (str(n), generator.choice([0.0, 0.05, 1.0, generator.random()]), generator.choice(kinds)) for n in range(200)
+    ]
+    rows = [row for row in rows_of(distributions.chances(answers, 0.4)) if "n" in row]
+    for row in rows:
+        mine = [
+            id
+            for id, chance, kind in answers
+            if kind == row["answer"] and (row["c0"] <= chance < row["c1"] or chance == row["c1"] == 1)
+        ]
+        assert (row["n"], row["ids"]) == (len(mine), mine[:3])
+    assert sum(row["n"] for row in rows) == 200
+    assert {"at": 0.4} in rows_of(distributions.chances(answers, 0.4))
+    assert all("at" not in row for row in rows_of(distributions.chances(answers, 1.0000000002)))
 
 
 def test_no_two_methods_look_alike():
@@ -306,7 +416,8 @@ def test_migrations_and_refusals_are_counted(folder):
     after = read_records(folder / "craft/id.verdicts.parquet", Verdict)
     (shown,) = [each for each in section["sets"][0]["migrations"] if each["method"] == "craft"]
     words = {Outcome.CORRECT: "right", Outcome.WRONG: "wrong", Outcome.REFUSED: "refused"}
-    for row in shown["rows"]:
+    (way,) = shown["ways"]
+    for row in way["rows"]:
         for part in row["bar"]:
             same = [v for v in after if words[before[v.id]] == row["before"] and words[v.outcome] == part["kind"]]
             assert part["count"] == len(same)
@@ -329,6 +440,8 @@ def test_bands_of_refusals_are_counted(folder):
     for row, (low, high) in zip(rows, edges, strict=True):
         mine = [id for id, mu in states.items() if low <= mu < high]
         assert row["n"] == len(mine)
+        assert len(row["ids"]) == min(3, sum(after[i] is Outcome.REFUSED for i in mine))
+        assert all(i in mine and after[i] is Outcome.REFUSED for i in row["ids"])
         if mine:
             assert row["refused"] == pytest.approx(
                 100 * sum(after[i] is Outcome.REFUSED for i in mine) / len(mine), abs=0.01
@@ -376,7 +489,7 @@ def test_the_dial_is_shown_where_there_is_one(copy):
     assert (row["greedy"], row["chosen"], row["aurc"]) == ("30.0 [20.0, 40.0]", "35.0 [20.0, 40.0]", "0.123")
     assert row["shares"] == "50.0 / 10.0 / 40.0"
     drawn = rows_of(kept.specs["dial-0-0"])
-    marks = [each for each in drawn if each["what"] in ("chosen threshold", "greedy decoding")]
+    marks = [each for each in drawn if each["what"] in ("with the dial", "greedy decoding")]
     assert len(marks) == 2
     assert all(each["coverage"] == 60 and each["risk"] == pytest.approx(100 / 6, abs=1e-3) for each in marks)
     assert [each["risk"] for each in drawn if each["what"] == "every threshold"] == [12.5, 25, 37.5, 50]
@@ -385,12 +498,52 @@ def test_the_dial_is_shown_where_there_is_one(copy):
     assert "at most 10 %" in text and "conformal risk control" in text
 
 
+def test_what_came_out_has_every_strategy_with_its_dial_too(dialled):
+    run, kept = read_run(dialled), Charts()
+    section = came_out([run], kept)
+    dial = json.loads((dialled / "craft/dial.json").read_text())
+    for place, test in enumerate(TESTS):
+        rows = section["sets"][place]["table"]["rows"]
+        assert [(row["method"], row["way"]) for row in rows] == [
+            ("init_basic", ""),
+            ("init_refuse", ""),
+            ("cor_rait", ""),
+            ("craft", ""),
+            ("craft", "with the dial"),
+        ]
+        chosen = dial["tests"][test]["chosen"]
+        shown = {cell["metric"]: cell for cell in rows[-1]["cells"]}
+        for name in ("P_c", "P_w", "P_r", "THS"):
+            assert shown[name]["value"] == f"{round(100 * chosen[name], 1) + 0:.1f}"
+        assert shown["THS"]["interval"] == f"[{100 * chosen['THS_low']:.1f}, {100 * chosen['THS_high']:.1f}]"
+        assert f"With the dial craft is right on {100 * chosen['P_c']:.1f} %" in section["sets"][place]["lead"]
+        (point,) = [row for row in rows_of(kept.specs[f"plane-{place}"]) if row.get("dial") is True]
+        assert (point["method"], point["P_c"]) == ("craft", pytest.approx(100 * chosen["P_c"]))
+    (card,) = [each for each in changed(run, Charts(), 0)["sets"][0]["migrations"] if each["method"] == "craft"]
+    assert [way["way"] for way in card["ways"]] == ["", "with the dial"]
+    counts = [part["count"] for row in card["ways"][1]["rows"] for part in row["bar"] if part["kind"] == "right"]
+    assert sum(counts) == round(20 * dial["tests"]["id"]["chosen"]["P_c"])
+    assert "as <code>rait ask</code>" in text_of(page([run]))
+
+
+def test_without_a_dial_the_page_speaks_of_none(folder):
+    text = text_of(page([read_run(folder)]))
+    assert "with the dial" not in text and "With the dial" not in text
+
+
+def test_the_seeds_are_named(copy):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["steps"] |= {f"{name}/seed-{seed}/tuning": {} for name in ("craft", "cor_rait") for seed in (12, 3, 0)}
+    write_json(copy / "manifest.json", manifest)
+    assert how(read_run(copy), Charts(), 0)["seeds"] == [0, 3, 12]
+
+
 # The page.
 
 
 def test_it_holds_every_number_of_metrics(folder):
     text = text_of(page([read_run(folder)]))
-    shown = re.findall(r'data-metric="(\w+)"><b>([^<]*)</b>', text)
+    shown = re.findall(r'data-metric="(\w+)"[^>]*><b>([^<]*)</b>', text)
     for method in ("init_basic", "init_refuse", "cor_rait", "craft"):
         for test, found in json.loads((folder / method / "metrics.json").read_text()).items():
             for name in ("P_c", "P_w", "P_r", "accuracy_on_answered", "over_refusal", "missed_refusal", "THS"):

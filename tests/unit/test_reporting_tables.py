@@ -11,11 +11,11 @@ import pytest
 
 from rait.errors import InputError
 from rait.evaluation.comparison import METRICS, compare
-from rait.records import Outcome, Verdict
+from rait.records import JUDGED, Verdict
 from rait.reporting.tables import Row, print_comparison, rows, to_csv, to_latex, to_markdown, write_tables
 from rait.tables import read_records
 
-LETTERS = dict(zip("cwr", Outcome, strict=True))
+LETTERS = dict(zip("cwr", JUDGED, strict=True))
 NAMES = {"craft": "CRaFT", "cor": "Cor-RAIT"}
 NOTE = r"within noise: the 95\,\% interval of the difference, not corrected for many comparisons, holds 0"
 TITLE = "held_out: 400 questions, in points; difference of THS to Cor-RAIT"

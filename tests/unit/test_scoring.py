@@ -15,7 +15,7 @@ from torch import nn
 from rait.errors import ModelError
 from rait.models import scoring
 from rait.models.scoring import TextScores, letter_tokens, score_letters, score_texts
-from rait.models.tree import Head
+from rait.models.tree import Head, logits_of
 from rait.records import Example, Role
 from rait.tuning.sft import _tokenise
 from tiny import random_model, word_tokenizer
@@ -141,7 +141,7 @@ def test_logits_of_a_few_tokens_are_those_of_the_whole_head(layer):
     head.layer, head.scale, head.softcap = layer, 0.25, 3.0
     states, tokens = torch.randn(5, 32), [3, 26, 4, 3]
     with torch.inference_mode():
-        torch.testing.assert_close(scoring._logits_of(head, states, tokens), head(states)[:, tokens])
+        torch.testing.assert_close(logits_of(head, states, tokens), head(states)[:, tokens])
 
 
 PIECES = ["Q", "▁old", "▁older", "er", "▁red", "▁", "A", "▁A", "1", "2", "\n"]

@@ -1,13 +1,14 @@
 """Fine-tuning a tiny model: what it learns, how it resumes, what it refuses."""
 
 import json
+import resource
 from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from rait.errors import ModelError, TrainingError
+from rait.errors import ModelError, RaitError, TrainingError
 from rait.models.loading import load
 from rait.models.sampler import Sampling, draw
 from rait.recipe import Model, Tuning
@@ -121,7 +122,7 @@ def plain_loss(loaded, examples):
 def test_weights_multiply_the_loss_of_their_examples(source, tmp_path, monkeypatch, block):
     """One step of a full tuning against a plain padded loop: its loss, and its gradient by the clipped AdamW step."""
     from rait.tuning import loss as losses
-    from rait.tuning import sft
+    from rait.tuning import trainer
 
     monkeypatch.setattr(losses, "_LOGIT_BYTES", block)
     some = weighted(EXAMPLES[:4], WEIGHTS)
@@ -136,8 +137,8 @@ def test_weights_multiply_the_loss_of_their_examples(source, tmp_path, monkeypat
         found.update({name: weight.grad.clone() for name, weight in model.named_parameters()})
         return result
 
-    real = sft._AnswerTrainer.training_step
-    monkeypatch.setattr(sft._AnswerTrainer, "training_step", note)
+    real = trainer.AnswerTrainer.training_step
+    monkeypatch.setattr(trainer.AnswerTrainer, "training_step", note)
     one_step = QUICK.model_copy(update={"method": "full", "epochs": 1, "batch_size": 4})
     result = fine_tune(load(source), some, one_step, tmp_path, seed=0)
     assert result.losses[0] == pytest.approx(float(loss.detach()), rel=1e-5)
@@ -148,11 +149,11 @@ def test_weights_multiply_the_loss_of_their_examples(source, tmp_path, monkeypat
 
 def test_weights_of_one_change_no_bit(source, tmp_path, monkeypatch):
     """Against the loss as it is without any weights."""
-    from rait.tuning import sft
+    from rait.tuning import trainer
 
     found, losses = tuned_weights(source, weighted(EXAMPLES, [1.0] * len(EXAMPLES)), QUICK, tmp_path / "a")
-    real = sft.answer_loss
-    monkeypatch.setattr(sft, "answer_loss", lambda network, hidden, labels, _: real(network, hidden, labels))
+    real = trainer.answer_loss
+    monkeypatch.setattr(trainer, "answer_loss", lambda network, hidden, labels, _: real(network, hidden, labels))
     expected, expected_losses = tuned_weights(source, EXAMPLES, QUICK, tmp_path / "b")
     assert losses == expected_losses
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
@@ -199,18 +200,18 @@ def test_weights_that_are_none(source, tmp_path, weight):
 
 
 def test_a_half_written_checkpoint_is_passed_over(source, tmp_path, monkeypatch):
-    from rait.tuning import sft
+    from rait.tuning import trainer
 
     whole = fine_tune(load(source), EXAMPLES, QUICK, tmp_path / "whole", seed=0)
     calls = iter(range(1000))
-    real = sft.answer_loss
+    real = trainer.answer_loss
 
     def failing(*arguments):
         if next(calls) == 15:
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(sft, "answer_loss", failing)
+    monkeypatch.setattr(trainer, "answer_loss", failing)
     with pytest.raises(KeyboardInterrupt):
         fine_tune(load(source), EXAMPLES, QUICK, tmp_path / "cut", seed=0)
     monkeypatch.undo()
@@ -223,11 +224,114 @@ def test_a_half_written_checkpoint_is_passed_over(source, tmp_path, monkeypatch)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(source, tmp_path, monkeypatch):
-    from rait.tuning import sft
+    from rait.tuning import trainer
 
-    monkeypatch.setattr(sft, "answer_loss", lambda network, hidden, *_: hidden.sum() * float("nan"))
-    with pytest.raises(TrainingError, match="not finite at step 1; lower"):
+    monkeypatch.setattr(trainer, "answer_loss", lambda network, hidden, *_: hidden.sum() * float("nan"))
+    with pytest.raises(TrainingError, match=r"^tune: the loss is not finite at step 1, in 8 questions \('Q: .*\.\.\."):
         fine_tune(load(source), EXAMPLES, QUICK, tmp_path, seed=0)
+
+
+def with_gradient(monkeypatch, wrong):
+    """Let forward passes, counted from 0, whose number is `wrong` have their loss and a gradient that is no number."""
+    from rait.tuning import trainer
+
+    real, passes = trainer.answer_loss, iter(range(1000))
+
+    def loss(network, hidden, *others):
+        found = real(network, hidden, *others)
+        return found + (hidden.sum() * 0).abs().sqrt() if next(passes) == wrong else found
+
+    monkeypatch.setattr(trainer, "answer_loss", loss)
+
+
+def test_a_gradient_that_is_not_finite_stops_with_all_questions_of_the_step(source, tmp_path, monkeypatch):
+    """Clipping would make every weight NaN of it. The step's questions are those of all its forward passes."""
+    with_gradient(monkeypatch, wrong=5)
+    tuning = QUICK.model_copy(update={"batch_size": 8, "micro_batch_size": 2})
+    with pytest.raises(
+        TrainingError, match=r"gradients are not finite at step 2, in 8 questions .*tuning.learning_rate"
+    ):
+        fine_tune(load(source), EXAMPLES, tuning, tmp_path, seed=0)
+
+
+def test_gradients_too_large_to_clip(source, tmp_path):
+    """Their norm is infinite, so that clipping would leave nothing of them, and the step nothing learned."""
+    huge = [replace(one, weight=1e25) for one in EXAMPLES]
+    with pytest.raises(TrainingError, match="gradients are not finite at step 1, in 8 questions"):
+        fine_tune(load(source), huge, QUICK, tmp_path, seed=0)
+
+
+def test_the_question_whose_loss_is_not_finite_is_named(source, tmp_path):
+    wrong = [replace(one, id="the one", weight=3e38) if n == 13 else one for n, one in enumerate(EXAMPLES)]
+    tuning = QUICK.model_copy(update={"micro_batch_size": 1})
+    with pytest.raises(TrainingError, match=r"the loss is not finite at step \d, in 1 questions \('the one'\)"):
+        fine_tune(load(source), wrong, tuning, tmp_path, seed=0)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_weights_that_a_step_has_made_infinite(source, tmp_path, method):
+    tuning = QUICK.model_copy(update={"method": method, "learning_rate": 1e39})
+    with pytest.raises(
+        TrainingError, match=r"rehearse: weights are not finite at step 1, in 8 .*lower rehearsal.tuning.learning_rate"
+    ):
+        fine_tune(load(source), EXAMPLES, tuning, tmp_path, seed=0, what="rehearse")
+
+
+@pytest.mark.parametrize(
+    ("micro", "words"),
+    [
+        (8, r"on 8 examples of \d+ tokens; set tuning.micro_batch_size to a divisor of 8 below 8"),
+        (1, r"on 1 examples of \d+ tokens; shorten the prompt"),
+    ],
+)
+def test_no_memory_is_said_and_what_was_saved_stays(source, tmp_path, monkeypatch, micro, words):
+    """An allocation that no machine can serve, at step 12."""
+    from rait.tuning import trainer
+
+    real = trainer.answer_loss
+    tuning = QUICK.model_copy(update={"micro_batch_size": micro})
+    calls = iter(range(1000))
+
+    def loss(*arguments):
+        if next(calls) == 11 * 8 // micro:
+            torch.empty(1 << 50)
+        return real(*arguments)
+
+    monkeypatch.setattr(trainer, "answer_loss", loss)
+    with pytest.raises(TrainingError, match=f"^tune: out of memory at step 12, {words}"):
+        fine_tune(load(source), EXAMPLES, tuning, tmp_path, seed=0)
+    assert (tmp_path / "checkpoints/checkpoint-10/checksums.json").is_file()
+
+
+def test_no_memory_for_weights_in_full_precision(source, tmp_path, monkeypatch):
+    loaded = load(source)
+    monkeypatch.setattr(type(loaded.model), "float", lambda _: torch.empty(1 << 50))
+    with pytest.raises(TrainingError, match=r"out of memory before the first step, .*set tuning.method=lora"):
+        fine_tune(loaded, EXAMPLES, QUICK.model_copy(update={"method": "full"}), tmp_path, seed=0)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_full_disk_is_said_and_tuning_goes_on_when_there_is_room(source, tmp_path, method):
+    """A limit on the size of files stands for it; checkpoints are larger than it."""
+    tuning = QUICK.model_copy(update={"method": method, "epochs": 4})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in (4_000, 60_000):  # a file of weights, a file of the optimiser's
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            with pytest.raises(RaitError, match=f"cannot (save to|write) {tmp_path}.*free some space"):
+                fine_tune(load(source), EXAMPLES, tuning, tmp_path, seed=0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert not (tmp_path / "adapter").exists()
+    fine_tune(load(source), EXAMPLES, tuning, tmp_path, seed=0)
+    load(source, adapter=tmp_path / "adapter")
+
+
+def test_several_gpus_are_refused_before_anything_else(source, tmp_path, monkeypatch):
+    loaded = load(source)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    with pytest.raises(ModelError, match="4 GPUs are visible"):
+        fine_tune(loaded, EXAMPLES, QUICK, tmp_path, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,18 @@ from rait.construction import construct, summarise
 from rait.knowledge.flow import flows
 from rait.knowledge.rehearsal import select, target
 from rait.models import embedding
-from rait.recipe import Probe, Prompt, Rehearsal, load_settings
+from rait.recipe import Probe, Recipe, Rehearsal, load_settings
 from rait.records import Answer, Decision, Example, KnowledgeFlow, KnowledgeState, Question, Role
 from rait.sets import split_shots
 from rait.stages import bare_states, probe_in_shards, rehearsal_examples
 from rait.tables import read_records, write_records
 
-LOADED = SimpleNamespace(tokenizer=None)
+LOADED = SimpleNamespace(
+    tokenizer=lambda text, **_: {"input_ids": text.split()},
+    model=SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: SimpleNamespace(max_position_embeddings=900))),
+)
+LOADED.tokenizer.bos_token = LOADED.tokenizer.eos_token_id = None
+RECIPE = Recipe(probe=Probe(shard=8))
 
 
 def make_state(question):
@@ -43,7 +48,7 @@ def asked(monkeypatch):
     """A model's work that is made up; the fixture is the list of the ids that were asked."""
     asked = []
 
-    def query(loaded, questions, render, probe, embed, *, seed, advance):
+    def query(loaded, questions, render, probe, embed, *, seed, advance, say):
         for question in questions:
             asked.append(question.id)
             advance(1)
@@ -54,52 +59,64 @@ def asked(monkeypatch):
     return asked
 
 
-def probed(folder, questions, total):
-    return probe_in_shards(
-        LOADED, questions, total, (), Prompt(), Probe(shard=8), seed=0, shards=folder / "shards", what="probe"
-    )
+def probed(folder, questions=lambda: QUESTIONS, recipe=RECIPE, say=lambda line: None):
+    states, failed = probe_in_shards(LOADED, questions, {}, recipe, shards=folder / "shards", what="probe", say=say)
+    assert not failed
+    return states
 
 
 def test_shards_together_are_the_states_of_all_questions_in_order(asked, tmp_path):
-    assert list(probed(tmp_path, iter(QUESTIONS), 50)) == STATES
+    assert list(probed(tmp_path)) == STATES
     assert asked == [question.id for question in QUESTIONS]
     assert not list(tmp_path.glob("shards/.*")), "nothing half-written is left"
 
 
 def test_questions_are_taken_and_saved_shard_by_shard(asked, tmp_path):
+    looked = []
+
     def questions():
+        looked.append(1)
         for number, question in enumerate(QUESTIONS):
+            if len(looked) == 1:  # whether they can be asked
+                yield question
+                continue
             # They are read a shard at a time, and none of the next shard before this one is saved.
             assert len(asked) == number // 8 * 8
             assert len(list(tmp_path.glob("shards/*.parquet"))) >= number // 8 - 1
             yield question
 
-    probed(tmp_path, questions(), 50)
+    assert list(probed(tmp_path, questions)) == STATES
 
 
 def test_what_is_saved_is_not_asked_again(asked, tmp_path, capsys):
+    looked = []
+
     def interrupted():
+        looked.append(1)
         yield from QUESTIONS[:20]
-        raise KeyboardInterrupt
+        if len(looked) > 1:
+            raise KeyboardInterrupt
+        yield from QUESTIONS[20:]
 
     with pytest.raises(KeyboardInterrupt):
-        probed(tmp_path, interrupted(), 50)
+        probed(tmp_path, interrupted)
     saved = len(list(tmp_path.glob("shards/*.parquet"))) * 8
     assert saved == 16
     asked.clear()
 
-    assert list(probed(tmp_path, iter(QUESTIONS), 50)) == STATES
+    assert list(probed(tmp_path)) == STATES
     assert asked == [question.id for question in QUESTIONS[saved:]]
     assert "probe: 50/50" in capsys.readouterr().err
 
 
 def test_a_shard_that_is_missing_in_the_middle_is_made_alone(asked, tmp_path):
-    whole = list(probed(tmp_path, iter(QUESTIONS), 50))
+    whole = list(probed(tmp_path))
     for start in (8, 48):
-        (tmp_path / f"shards/{start:09d}.parquet").unlink()
+        (shard,) = tmp_path.glob(f"shards/{start:09d}-*.parquet")
+        shard.unlink()
     asked.clear()
 
-    assert list(probed(tmp_path, iter(QUESTIONS), 50)) == whole
+    assert list(probed(tmp_path)) == whole
     assert asked == [str(number) for number in (*range(8, 16), 48, 49)]
 
 

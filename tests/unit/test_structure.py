@@ -31,9 +31,21 @@ LAYERS = [
     },
     {"stages", "shown", "sets"},
     {"knowledge", "construction", "tuning", "evaluation"},
-    {"questions", "models", "prompting", "chat", "judging", "choosing", "progress", "tables", "manifest"},
-    {"recipe", "settings", "seeding", "columns", "intervals"},
-    {"records", "errors"},
+    {
+        "questions",
+        "models",
+        "prompting",
+        "chat",
+        "judging",
+        "choosing",
+        "progress",
+        "tables",
+        "shards",
+        "manifest",
+        "locking",
+    },
+    {"recipe", "settings", "seeding", "columns", "intervals", "formats"},
+    {"records", "errors", "inert"},
 ]
 STAGES = LAYERS[3]
 DEPTH = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}

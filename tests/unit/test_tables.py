@@ -56,7 +56,7 @@ records = {
             st.builds(
                 Answer,
                 text=texts,
-                count=numbers,
+                count=st.integers(min_value=1, max_value=2**63 - 1),
                 correct=st.booleans(),
                 rule=texts,
                 log_probability=st.none() | st.floats(-1e6, 0),

@@ -96,7 +96,7 @@ def test_every_unusable_row_is_named(tmp_path: Path) -> None:
         3: "no 'response'",
         4: "no accepted answer",
         5: "'answers' should be text, found ['x']",
-        6: "'outcome' should be one of correct, wrong, refused, found 'Correct'",
+        6: "'outcome' should be one of correct, wrong, refused, failed, found 'Correct'",
         7: "found ['wrong']",
         8: f"id 'a' was already used at {path}:1",
         9: "'id' should be text, found True",

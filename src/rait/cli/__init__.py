@@ -4,67 +4,40 @@ Results go to standard output, progress and remarks to standard error. Exit code
 130 interrupted (143 by SIGTERM).
 """
 
+import errno
+import io
 import os
-import signal
 import sys
 import warnings
-from typing import Any
 
-import typer
-
-# They register their commands, in the order in which `rait --help` lists them.
-# isort: off
-from rait.cli import whole  # noqa: F401
-from rait.cli import single  # noqa: F401
-from rait.cli import look  # noqa: F401
-from rait.cli import reports  # noqa: F401
-from rait.cli import asking  # noqa: F401
-from rait.cli import dial  # noqa: F401
-from rait.cli import export  # noqa: F401
-
-# isort: on
-from rait.cli.common import app
+from rait.cli.stopping import Stopped, leave, stoppable
 from rait.errors import RaitError, RecipeError
-
-
-class _Stopped(BaseException):
-    """The process was asked to end, by Ctrl-C (SIGINT) or SIGTERM; its argument is the signal's number."""
-
-
-def _stop(number: int, frame: Any) -> None:
-    raise _Stopped(number)
+from rait.inert import presentable
 
 
 def main() -> None:
     """Run the command line; what the user can mend ends in one sentence, a bug in a traceback."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")  # of 1024 kernels, few would be used again
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars would fill a log
-    # What one library says to another about names that will change is not for the user.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
-    # Our own exception: libraries on the way turn KeyboardInterrupt into exit codes of their own.
-    before = {
-        number: signal.signal(number, _stop)
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
+    _open_streams()
     try:
-        code = app(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except typer.Exit as leave:
-        sys.exit(leave.exit_code)
-    except _Stopped as stopped:
-        print("\nInterrupted. Whatever was saved is kept: give the same command again to go on.", file=sys.stderr)
-        sys.exit(128 + stopped.args[0])
+        with stoppable():
+            sys.exit(_run())
+    except Stopped as stopped:
+        sys.stdout.flush()
+        leave(stopped.number)
     except RaitError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, RecipeError) else 1)
+    except BrokenPipeError:  # whoever read what is printed has gone, as `head` does
+        _discard_output()
+        sys.exit(1)
     except OSError as error:
-        if error.errno is None or not error.filename:
+        if error.filename and error.errno is not None:
+            print(presentable(f"error: {error.filename}: {error.strerror}"), file=sys.stderr)
+        elif error.errno == errno.ENOSPC:  # no file of ours, each of which has its own words for it
+            _discard_output()
+            print("error: cannot print what came out: no space left; send it elsewhere", file=sys.stderr)
+        else:
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
         show = getattr(error, "show", None)
@@ -72,6 +45,34 @@ def main() -> None:
             raise
         show()  # wrong use, in the words of the library that reads the command line
         sys.exit(getattr(error, "exit_code", 2))
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+
+def _run() -> int:
+    """The command of the process's arguments; its exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")  # of 1024 kernels, few would be used again
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars would fill a log
+    # What one library says to another about names that will change is not for the user.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
+    from rait.cli.commands import app  # only now that Ctrl-C is awaited
+
+    code = app(standalone_mode=False)
+    sys.stdout.flush()  # what fails is to fail here, and not when the interpreter ends
+    return code if isinstance(code, int) else 0
+
+
+def _open_streams() -> None:
+    """Have all three streams, also where whoever started this closed one, and let them print any character."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  as long as the process
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Keep the interpreter from trying again to print what could not be printed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,6 @@
 """Commands about a run that is there: ask its tuned model, and see how far it has come."""
 
 import io
-import json as json_module
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +8,12 @@ from typing import Annotated
 
 import typer
 
-from rait.cli.common import Json, app, print_json
-
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]
+from rait.cli.common import Json, RunFolder, app, as_json, present, print_json
 
 
 @app.command()
 def ask(
-    run: RunArgument,
+    run: RunFolder,
     question: Annotated[
         str | None,
         typer.Argument(
@@ -27,7 +24,8 @@ def ask(
         str | None, typer.Option("--strategy", help="whose model; without it the best by THS on the first test set")
     ] = None,
     adapter: Annotated[
-        Path | None, typer.Option("--adapter", help="another tuned model, such as RUN/craft/seed-1/adapter")
+        Path | None,
+        typer.Option("--adapter", help="another tuned model, such as RUN/craft/seed-1/adapter", callback=present),
     ] = None,
     why: Annotated[
         bool, typer.Option("--why", help="add what the initial model says and the nearest training examples")
@@ -66,7 +64,7 @@ def ask(
             print(f"error: line {number}: {error}", file=sys.stderr, flush=True)
             data, shown = {"line": number, "error": str(error)}, ""  # a line all the same: answers keep their places
         if json or shown or not sys.stdin.isatty():
-            print(json_module.dumps(data, ensure_ascii=False) if json else shown, flush=True)
+            print(as_json(data) if json else shown, flush=True)
     if failed and not sys.stdin.isatty():
         raise typer.Exit(1)
 
@@ -97,7 +95,7 @@ def _lines() -> Iterator[tuple[int, str]]:
 
 
 @app.command()
-def status(run: RunArgument, json: Json = False) -> None:
+def status(run: RunFolder, json: Json = False) -> None:
     """Show how far a run has come: done, running, missing, and the time left."""
     from rait import status as state
 

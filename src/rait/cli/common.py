@@ -1,9 +1,15 @@
 """What the commands have in common: the app, their options, recipes from their words, and what they print."""
 
 import json as json_module
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from rait.errors import RecipeError
+from rait.inert import inert_json, presentable
 
 if TYPE_CHECKING:
     from rait.recipe import Recipe
@@ -16,6 +22,9 @@ app = typer.Typer(
     help='Teach a language model to say "I don\'t know" when it does not know, and only then.',
     epilog="Settings of a recipe can be given at the end of a command as key=value, for example probe.samples=20.",
 )
+
+
+_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gguf")  # endings that no name or hub id has
 
 
 def _version(wanted: bool) -> None:
@@ -35,12 +44,39 @@ def _top(
     pass
 
 
+def present(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
+    """The path that an argument or option names; raise `RecipeError` where there is nothing."""
+    if path is not None and not path.exists():
+        word = parameter.opts[0]
+        name = word if word.startswith("-") else parameter.metavar or word.upper()
+        remedy = "name a folder that `rait run` made" if name == "RUN" else "check the path"
+        raise RecipeError(f"{name}: {path} does not exist; {remedy}")
+    return path
+
+
+def present_or_named(parameter: typer.CallbackParam, source: str | None) -> str | None:
+    """A source that may be a name or hub id; raise `RecipeError` where it can be a path alone, and nothing is there."""
+    name = source or ""
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.lower().endswith(_FILES):
+        present(parameter, Path(os.path.expanduser(name)))
+    return source
+
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="run folder", callback=present)]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="recipe keys to change")]
 RecipeArgument = Annotated[str | None, typer.Argument(help="recipe file or name; without it the embedded default")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
-ModelOption = Annotated[str, typer.Option("--model", help="hub id, folder, .gguf file, or gemma-3-270m (bundled)")]
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", help="hub id, folder, .gguf file, or gemma-3-270m (bundled)", callback=present_or_named),
+]
 QuestionsOption = Annotated[
-    str, typer.Option("--questions", help="atlas, a file (.jsonl .json .csv .tsv .parquet), or a hub id")
+    str,
+    typer.Option(
+        "--questions",
+        help="atlas, a file (.jsonl .json .csv .tsv .parquet), or a hub id",
+        callback=present_or_named,
+    ),
 ]
 SplitOption = Annotated[str | None, typer.Option("--split", help="split of atlas or of a hub set")]
 
@@ -80,9 +116,15 @@ def done(as_json: bool, data: Any, text: str) -> None:
     if as_json:
         print_json(data)
     else:
-        print(text)
+        print(presentable(text))
 
 
 def print_json(data: Any) -> None:
     """Print one JSON object."""
-    print(json_module.dumps(data, ensure_ascii=False, indent=2))
+    print(as_json(data, indent=2))
+
+
+def as_json(data: Any, indent: int | None = None) -> str:
+    """JSON of characters that standard output has, whatever its encoding."""
+    plain = (sys.stdout.encoding or "utf-8").lower() not in ("utf-8", "utf8")
+    return inert_json(json_module.dumps(data, ensure_ascii=plain, indent=indent))

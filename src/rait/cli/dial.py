@@ -1,12 +1,12 @@
 """The dial of a finished run: when its tuned models refuse, and what each setting brings."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rait.cli.common import Json, app, print_json
+from rait.cli.common import Json, RunFolder, app, print_json
 from rait.errors import RecipeError
+from rait.inert import presentable
 
 if TYPE_CHECKING:
     from rait.recipe import Dial
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def dial(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="run folder")],
+    run: RunFolder,
     strategy: Annotated[list[str] | None, typer.Option("--strategy", help="only this one; may be repeated")] = None,
     best_ths: Annotated[bool, typer.Option("--best-ths", help="the highest THS")] = False,
     max_error: Annotated[
@@ -36,14 +36,20 @@ def dial(
 ) -> None:
     """Set when a run's tuned models refuse, on its calibration questions; without a target, show how it is set."""
     from rait.commands import dial_of_run
-    from rait.evaluation.dial import in_words
+    from rait.evaluation.dial import extreme, in_words
+    from rait.progress import say
 
     asked = _asked(best_ths, max_error, max_refusal, of_answered, delta)
-    found = dial_of_run(run, strategy, asked, save=save)
+    found = dial_of_run(run, strategy, asked, save=False)
+    for name, own in found.items():
+        if warning := extreme(own):
+            say(f"warning: {name}: {warning}")
+    if save:  # once it has been said what it would do
+        dial_of_run(run, strategy, asked, save=True)
     if json:
         return print_json({"run": str(run), "saved": save, "strategies": found})
     for name, own in found.items():
-        print(in_words(name, own))
+        print(presentable(in_words(name, own)))
     if save:
         print(
             f"Saved in {run}; `rait report {run}` brings its page up to date. A `rait run` there sets the dial as its "
@@ -56,6 +62,10 @@ def _asked(
 ) -> "Dial | None":
     from rait.recipe import load_settings
 
+    for option, share in (("--max-error", max_error), ("--max-refusal", max_refusal), ("--delta", delta)):
+        if share is not None and not 0 < share < 1:
+            meant = f"for {share:g} % give {share / 100:g}" if 1 <= share < 100 else "give for example 0.05"
+            raise RecipeError(f"{option} is a share between 0 and 1, found {share:g}; {meant}")
     among = {"among": "answered"} if of_answered else {}
     sure = {} if delta is None else {"delta": delta}
     given = [

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from rait.cli.common import Json, app, done
+from rait.cli.common import Json, RunFolder, app, done
 
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="run folder")],
+    run: RunFolder,
     to: Annotated[
         str, typer.Option("--to", metavar="FORMAT", help="trl, trl-chat, llama-factory, axolotl, merged or lm-eval")
     ],
@@ -32,8 +32,7 @@ def export(
     from rait.progress import say
 
     made = export_run(run, to, out, strategy=strategy, repository=push, public=public, say=say)
-    lines = [f"note: {note}" for note in made.notes]
-    lines += [f"{name}: {', '.join(fact) if isinstance(fact, list) else fact}" for name, fact in made.facts.items()]
+    lines = [*(f"note: {note}" for note in made.notes), *made.lines]
     lines.append(f"{made.strategy} as {made.form} in {made.folder}")
     lines += [f"uploaded to {made.address}"] if made.address else []
     data = {

@@ -5,12 +5,25 @@ from typing import Annotated
 
 import typer
 
-from rait.cli.common import Json, Overrides, SplitOption, app, done, print_json, settings_of
+from rait.cli.common import (
+    Json,
+    Overrides,
+    SplitOption,
+    app,
+    done,
+    present,
+    present_or_named,
+    print_json,
+    settings_of,
+)
+from rait.records import MAX_FAILED
 
 
 @app.command()
 def questions(
-    source: Annotated[str, typer.Argument(metavar="PATH", help="atlas, a file, a folder, or a hub id")],
+    source: Annotated[
+        str, typer.Argument(metavar="PATH", help="atlas, a file, a folder, or a hub id", callback=present_or_named)
+    ],
     overrides: Overrides = None,
     form: Annotated[
         str | None,
@@ -29,10 +42,15 @@ def questions(
 
 @app.command()
 def certainty(
-    states: Annotated[Path, typer.Argument(help="states, from rait probe")],
+    states: Annotated[Path, typer.Argument(help="states, from rait probe", callback=present)],
     overrides: Overrides = None,
     entailment: Annotated[
-        str | None, typer.Option("--entailment", help="hub id or folder of an entailment model, for semantic entropy")
+        str | None,
+        typer.Option(
+            "--entailment",
+            help="hub id or folder of an entailment model, for semantic entropy",
+            callback=present_or_named,
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -49,11 +67,18 @@ def certainty(
 
 @app.command()
 def score(
-    verdicts: Annotated[Path, typer.Argument(help="verdicts, or plain responses with accepted answers")],
-    baseline: Annotated[Path | None, typer.Option("--baseline", help="the same of the initial model, for THS")] = None,
+    verdicts: Annotated[
+        Path, typer.Argument(help="verdicts, or plain responses with accepted answers", callback=present)
+    ],
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="the same of the initial model, for THS", callback=present)
+    ] = None,
     refusal: Annotated[
         str, typer.Option("--refusal", help="the wording of a refusal that was taught")
     ] = "I don't know",
+    max_failed: Annotated[
+        float, typer.Option("--max-failed", min=0, max=1, help="share of questions that may have failed")
+    ] = MAX_FAILED,
     json: Json = False,
 ) -> None:
     """P_c, P_w, P_r, THS and the rest, also of answers made elsewhere."""
@@ -64,7 +89,7 @@ def score(
 
     found = read_verdicts(verdicts, refusal)
     before = read_verdicts(baseline, refusal) if baseline else None
-    metrics = measure(found, before, groups=groups_of(verdict.category for verdict in found))
+    metrics = measure(found, before, groups=groups_of(verdict.category for verdict in found), max_failed=max_failed)
     if json:
         print_json(to_json(metrics))
     else:

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from rait.cli.common import Json, app, done
+from rait.cli.common import Json, app, done, present
 
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="run folder, whole or half done")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="run folder, whole or half done", callback=present)],
     out: Annotated[Path | None, typer.Option("--out", help="page to write; without it RUN/report.html")] = None,
     json: Json = False,
 ) -> None:

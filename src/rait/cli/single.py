@@ -13,6 +13,8 @@ from rait.cli.common import (
     SplitOption,
     app,
     done,
+    present,
+    present_or_named,
     print_json,
     settings_of,
 )
@@ -25,7 +27,9 @@ def probe(
     questions: QuestionsOption,
     out: Annotated[Path, typer.Option("--out", help="states to write (.jsonl or .parquet)")],
     overrides: Overrides = None,
-    adapter: Annotated[Path | None, typer.Option("--adapter", help="what was tuned on the model")] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="what was tuned on the model", callback=present)
+    ] = None,
     split: SplitOption = None,
     json: Json = False,
 ) -> None:
@@ -47,7 +51,7 @@ def probe(
 @app.command()
 def rehearse(
     model: ModelOption,
-    states: Annotated[Path, typer.Option("--states", help="initial states, from rait probe")],
+    states: Annotated[Path, typer.Option("--states", help="initial states, from rait probe", callback=present)],
     out: Annotated[Path, typer.Option("--out", help="folder for the examples and the adapter")],
     overrides: Overrides = None,
     json: Json = False,
@@ -62,18 +66,16 @@ def rehearse(
 
 @app.command()
 def flow(
-    initial: Annotated[Path, typer.Option("--initial", help="states of the initial model")],
-    rehearsed: Annotated[Path, typer.Option("--rehearsed", help="states of the rehearsed model")],
+    initial: Annotated[Path, typer.Option("--initial", help="states of the initial model", callback=present)],
+    rehearsed: Annotated[Path, typer.Option("--rehearsed", help="states of the rehearsed model", callback=present)],
     out: Annotated[Path, typer.Option("--out", help="flow to write (.jsonl or .parquet)")],
     json: Json = False,
 ) -> None:
     """Compare two knowledge states: what rose, what stayed, what fell."""
-    from rait.knowledge.flow import by_band, flows
-    from rait.records import KnowledgeFlow, KnowledgeState
-    from rait.tables import read_records, write_records
+    from rait.commands import flow_to_file
+    from rait.knowledge.flow import by_band
 
-    made = flows(read_records(initial, KnowledgeState), read_records(rehearsed, KnowledgeState))
-    write_records(out, made, KnowledgeFlow)
+    made = flow_to_file(initial, rehearsed, out)
     bands = by_band(made)
     lines = [
         f"correctness {band.low:.1f} to {band.high:.1f}: {band.rising} rise, {band.staying} stay, {band.falling} fall"
@@ -88,8 +90,10 @@ def flow(
 @app.command()
 def influence(
     model: ModelOption,
-    adapter: Annotated[Path, typer.Option("--adapter", help="of the rehearsed model, from rait rehearse")],
-    initial: Annotated[Path, typer.Option("--initial", help="states of the initial model")],
+    adapter: Annotated[
+        Path, typer.Option("--adapter", help="of the rehearsed model, from rait rehearse", callback=present)
+    ],
+    initial: Annotated[Path, typer.Option("--initial", help="states of the initial model", callback=present)],
     out: Annotated[Path, typer.Option("--out", help="influences to write (.jsonl or .parquet)")],
     overrides: Overrides = None,
     json: Json = False,
@@ -104,21 +108,25 @@ def influence(
 
 @app.command()
 def construct(
-    initial: Annotated[Path, typer.Option("--initial", help="states of the initial model")],
+    initial: Annotated[Path, typer.Option("--initial", help="states of the initial model", callback=present)],
     strategy: Annotated[str | None, typer.Option("--strategy", help="one of `rait strategies`")] = None,
     vanilla: Annotated[int | None, typer.Option("--vanilla", help="questions that keep their answer")] = None,
     idk: Annotated[int | None, typer.Option("--idk", help="questions relabelled as refused")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="examples to write (.jsonl or .parquet)")] = None,
     overrides: Overrides = None,
-    rehearsed: Annotated[Path | None, typer.Option("--rehearsed", help="states of the rehearsed model")] = None,
+    rehearsed: Annotated[
+        Path | None, typer.Option("--rehearsed", help="states of the rehearsed model", callback=present)
+    ] = None,
     influence: Annotated[
-        Path | None, typer.Option("--influence", help="knowledge/influence.parquet of a run, for grait")
+        Path | None,
+        typer.Option("--influence", help="knowledge/influence.parquet of a run, for grait", callback=present),
     ] = None,
     decisions: Annotated[
         Path | None, typer.Option("--decisions", help="file for the decision on every question")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="word the prompts for this model's chat template")
+        str | None,
+        typer.Option("--model", help="word the prompts for this model's chat template", callback=present_or_named),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", help="rait, trl, trl-chat, llama-factory or axolotl; see rait export")
@@ -165,11 +173,15 @@ def construct(
 @app.command()
 def conflicts(
     model: ModelOption,
-    initial: Annotated[Path, typer.Option("--initial", help="states of the initial model")],
-    decisions: Annotated[Path, typer.Option("--decisions", help="decisions, from rait construct --decisions")],
+    initial: Annotated[Path, typer.Option("--initial", help="states of the initial model", callback=present)],
+    decisions: Annotated[
+        Path, typer.Option("--decisions", help="decisions, from rait construct --decisions", callback=present)
+    ],
     out: Annotated[Path, typer.Option("--out", help="folder for conflicts.json, .txt and .png")],
     overrides: Overrides = None,
-    rehearsed: Annotated[Path | None, typer.Option("--rehearsed", help="states of the rehearsed model")] = None,
+    rehearsed: Annotated[
+        Path | None, typer.Option("--rehearsed", help="states of the rehearsed model", callback=present)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Look for conflicts in a choice before tuning on it: like questions with unlike labels, knowledge that rises."""
@@ -183,7 +195,7 @@ def conflicts(
 @app.command()
 def tune(
     model: ModelOption,
-    examples: Annotated[Path, typer.Option("--examples", help="examples, from rait construct")],
+    examples: Annotated[Path, typer.Option("--examples", help="examples, from rait construct", callback=present)],
     out: Annotated[Path, typer.Option("--out", help="folder for the adapter")],
     overrides: Overrides = None,
     json: Json = False,
@@ -207,11 +219,18 @@ def evaluate(
     questions: QuestionsOption,
     out: Annotated[Path, typer.Option("--out", help="verdicts to write (.jsonl or .parquet)")],
     overrides: Overrides = None,
-    adapter: Annotated[Path | None, typer.Option("--adapter", help="what was tuned on the model")] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="what was tuned on the model", callback=present)
+    ] = None,
     split: SplitOption = None,
     basic: Annotated[bool, typer.Option("--basic", help="plain prompt: do not invite a refusal (Init-Basic)")] = False,
     shots_from: Annotated[
-        str | None, typer.Option("--shots-from", help="draw worked examples from these questions (untuned base models)")
+        str | None,
+        typer.Option(
+            "--shots-from",
+            help="draw worked examples from these questions (untuned base models)",
+            callback=present_or_named,
+        ),
     ] = None,
     strategy: Annotated[
         str | None, typer.Option("--strategy", help="what it was tuned by, if that teaches words around an answer")
@@ -235,6 +254,7 @@ def evaluate(
     found = evaluate_to_file(
         recipe, out, adapter, shots_from, may_refuse=not basic, strategy=strategy, say=say, dial=dial
     )
-    metrics = measure(found, groups=groups_of(verdict.category for verdict in found), seed=recipe.seed)
+    groups = groups_of(verdict.category for verdict in found)
+    metrics = measure(found, groups=groups, seed=recipe.seed, max_failed=recipe.max_failed)
     shares = ", ".join(f"{name} {format_metric(metrics.overall[name])}" for name in ("P_c", "P_w", "P_r"))
     done(json, {"verdicts": str(out), "metrics": to_json(metrics)}, f"{shares}; written to {out}")

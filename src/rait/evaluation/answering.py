@@ -1,7 +1,7 @@
 """Ask a model every test question once, and judge each answer.
 
-    verdicts = answer(loaded, questions, render, Evaluation())
-    verdicts = answer(loaded, questions, render, Evaluation(), weigh=True)      # with p(refuse), for the dial
+    verdicts = list(answer(loaded, questions, render, Evaluation()))
+    verdicts = list(answer(loaded, questions, render, Evaluation(), weigh=True))      # with p(refuse), for the dial
 
 Greedy decoding, as in the paper's evaluation (CRaFT, arXiv 2410.06913v2, section 4.1). Multiple-choice questions may
 be scored instead: the answer is the likeliest of the options and, where the prompt invites it, the refusal; `likeliest`
@@ -17,11 +17,16 @@ from dataclasses import dataclass, replace
 from math import exp, fsum, log
 
 from rait.choosing import judge_choice
+from rait.errors import NotFiniteError
 from rait.judging import judge
+from rait.models.context import obstacle
 from rait.models.loading import LoadedModel
+from rait.models.memory import TOGETHER
+from rait.progress import say
 from rait.prompting import Renderer, choices_of
 from rait.records import Outcome, Question, Verdict, own_fields
 from rait.settings import Evaluation, Prompt
+from rait.tables import batched
 
 
 def answer(
@@ -33,35 +38,64 @@ def answer(
     *,
     weigh: bool = False,
     advance: Callable[[int], None] = lambda _: None,
-) -> list[Verdict]:
-    """A verdict for every question, in the order given.
+    say: Callable[[str], None] = say,
+) -> Iterator[Verdict]:
+    """Yield a verdict for every question, in the order given, as soon as all before it are there.
+
+    A question whose prompt and answer may not fit the model's context is not asked: its outcome is `Outcome.FAILED`,
+    its rule says why. Raises `NotFiniteError` with ids where logits are not finite; `say` is told where memory makes
+    for smaller forward passes.
 
     `read` takes from what the model writes the words that it was taught to put around an answer: it gives the answer,
     and whether they say besides that the model does not know, which counts as a refusal. `weigh` fills in the fields
     of a verdict about the refusal, which must be invited and constant: not one of many wordings that `read` knows.
     """
     verdicts: dict[int, Verdict] = {}
-    scored = [number for number, question in enumerate(questions) if is_scored(question, render, settings)]
-    written = [number for number, question in enumerate(questions) if not is_scored(question, render, settings)]
+    scored: list[int] = []
+    written: list[int] = []
+    for number, question in enumerate(questions):
+        if rule := _obstacle(loaded, question, render, settings, weigh=weigh):
+            failed = Verdict(**own_fields(question), response="", outcome=Outcome.FAILED, rule=rule)
+            verdicts[number] = failed
+            advance(1)
+        else:
+            (scored if is_scored(question, render, settings) else written).append(number)
 
     def judged(question: Question, response: str) -> Verdict:
         if is_scored(question, render, settings):
             return _scored(question, response, render.prompt.choice)
         return _judged(question, response, render.prompt, *read(response))
 
+    out = 0  # verdicts that have been yielded
     for numbers, answered in (
-        (scored, _best(loaded, [questions[n] for n in scored], render)),
-        (written, _written(loaded, [questions[n] for n in written], render, settings.max_new_tokens, weigh)),
+        *((part, _best(loaded, [questions[n] for n in part], render, say)) for part in batched(scored, TOGETHER)),
+        (written, _written(loaded, [questions[n] for n in written], render, settings.max_new_tokens, weigh, say)),
     ):
-        for place, found in answered:
-            question = questions[numbers[place]]
-            verdict = judged(question, found.response)
-            if weigh:
-                instead = verdict if found.instead is None else judged(question, found.instead)
-                verdict = _weighed(verdict, found, instead)
-            verdicts[numbers[place]] = verdict
-            advance(1)
-    return [verdicts[number] for number in range(len(questions))]
+        try:
+            for place, found in answered:
+                question = questions[numbers[place]]
+                verdict = judged(question, found.response)
+                if weigh:
+                    instead = verdict if found.instead is None else judged(question, found.instead)
+                    verdict = _weighed(verdict, found, instead)
+                verdicts[numbers[place]] = verdict
+                advance(1)
+                while out in verdicts:
+                    yield verdicts.pop(out)
+                    out += 1
+        except NotFiniteError as error:
+            raise error.of([questions[number].id for number in numbers]) from None
+    yield from (verdicts[number] for number in range(out, len(questions)))  # those that failed at the end
+
+
+def _obstacle(
+    loaded: LoadedModel, question: Question, render: Renderer, settings: Evaluation, *, weigh: bool
+) -> str | None:
+    """The rule by which a question cannot be asked, or None."""
+    if is_scored(question, render, settings):
+        return obstacle(loaded, render(question), texts=render.candidates(question))
+    refusal = (render.completion(render.prompt.refusal),) if weigh else ()
+    return obstacle(loaded, render(question), settings.max_new_tokens, refusal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +118,12 @@ def scores_options(settings: Evaluation, prompt: Prompt) -> bool:
 
 
 def _written(
-    loaded: LoadedModel, questions: Sequence[Question], render: Renderer, max_new_tokens: int, weigh: bool
+    loaded: LoadedModel,
+    questions: Sequence[Question],
+    render: Renderer,
+    max_new_tokens: int,
+    weigh: bool,
+    say: Callable[[str], None],
 ) -> Iterator[tuple[int, _Answered]]:
     """Yield (index of the question, what the model writes)."""
     from rait.models.refusal import weigh as weighed
@@ -93,22 +132,25 @@ def _written(
     if weigh:
         refusal = render.completion(render.prompt.refusal)
         prompts = list(map(render, questions))
-        for index, found in weighed(loaded.model, loaded.tokenizer, prompts, refusal, max_new_tokens):
+        for index, found in weighed(loaded.model, loaded.tokenizer, prompts, refusal, max_new_tokens, say=say):
             yield index, _Answered(found.response, found.refusal_probability, found.instead)
         return
     greedy = Sampling(samples=1, temperature=0, max_new_tokens=max_new_tokens)
-    for index, answers in draw(loaded.model, loaded.tokenizer, map(render, questions), [0] * len(questions), greedy):
+    seeds = [0] * len(questions)
+    for index, answers in draw(loaded.model, loaded.tokenizer, map(render, questions), seeds, greedy, say=say):
         (response,) = answers.counts
         yield index, _Answered(response)
 
 
-def _best(loaded: LoadedModel, questions: Sequence[Question], render: Renderer) -> Iterator[tuple[int, _Answered]]:
+def _best(
+    loaded: LoadedModel, questions: Sequence[Question], render: Renderer, say: Callable[[str], None]
+) -> Iterator[tuple[int, _Answered]]:
     """Yield (index of the question, the likeliest of its options and the refusal)."""
     from rait.models.scoring import score_texts
 
     choice = render.prompt.choice
     candidates = list(map(render.candidates, questions))
-    found = score_texts(loaded.model, loaded.tokenizer, list(map(render, questions)), candidates)
+    found = score_texts(loaded.model, loaded.tokenizer, list(map(render, questions)), candidates, say=say)
     for index, scores in found:
         options = choices_of(questions[index], choice)
         best, instead = (

@@ -19,14 +19,14 @@ import numpy as np
 
 from rait.errors import InputError, some
 from rait.models.features import Features, nearest
-from rait.records import KnowledgeState, Outcome, Verdict
+from rait.records import JUDGED, KnowledgeState, Verdict
 
 CORRECTNESS_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """Numbers of questions by what became of them."""
+    """Numbers of questions by what became of them; those that failed are none of them."""
 
     correct: int
     wrong: int
@@ -118,7 +118,7 @@ def refusal_by_band(
             mu_high=mu_high,
             sigma_low=sigma_low,
             sigma_high=sigma_high,
-            outcomes=Outcomes(*(counts[i, j, outcome] for outcome in Outcome)),
+            outcomes=Outcomes(*(counts[i, j, outcome] for outcome in JUDGED)),
         )
         for i, (mu_low, mu_high) in enumerate(pairwise(mu_edges))
         for j, (sigma_low, sigma_high) in enumerate(pairwise(edges))
@@ -172,7 +172,7 @@ def _band(edges: Sequence[float], value: float) -> int:
 
 def _outcomes(verdicts: Iterable[Verdict]) -> Outcomes:
     counts = Counter(verdict.outcome for verdict in verdicts)
-    return Outcomes(*(counts[outcome] for outcome in Outcome))
+    return Outcomes(*(counts[outcome] for outcome in JUDGED))
 
 
 def _join(states: Sequence[KnowledgeState], verdicts: Sequence[Verdict]) -> list[tuple[KnowledgeState, Verdict]]:

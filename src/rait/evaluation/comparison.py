@@ -27,7 +27,7 @@ expected outside the noise.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
@@ -35,16 +35,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rait.errors import InputError
-from rait.evaluation.metrics import RESAMPLES, missed_refusal, outcomes_before, over_refusal, ths
+from rait.errors import InputError, check_failed
+from rait.evaluation.metrics import RESAMPLES, failures, missed_refusal, outcomes_before, over_refusal, ths
 from rait.intervals import Counts, Values, divide, percentile_interval
-from rait.records import Outcome, Verdict
+from rait.records import JUDGED, MAX_FAILED, Verdict
 
 Seed = int | None
 Runs = Mapping[str, Mapping[Seed, Sequence[Verdict]]]
 
-_PLACES = {outcome: place for place, outcome in enumerate(Outcome)}
-_CELLS = len(Outcome) ** 2
+_PLACES = {outcome: place for place, outcome in enumerate(JUDGED)}
+_CELLS = len(JUDGED) ** 2
 _DRAWN_AT_ONCE = 2**21  # questions; bounds the memory
 _STRATA = 100
 
@@ -79,13 +79,14 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What `compare` finds on a test set of so many `questions`.
+    """What `compare` finds on a test set of so many `questions`, beside those that `failed` and are left out.
 
     `scores[strategy][metric]` stand in the order of the strategies given; `differences[strategy][metric]`, to the
     strategy `against`, for all but that one.
     """
 
     questions: int
+    failed: int
     against: str
     scores: dict[str, dict[str, Score]]
     differences: dict[str, dict[str, Difference]]
@@ -94,7 +95,12 @@ class Comparison:
 
 
 def compare(
-    verdicts: Runs, baseline: Sequence[Verdict], against: str, seed: int = 0, resamples: int = RESAMPLES
+    verdicts: Runs,
+    baseline: Sequence[Verdict],
+    against: str,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    max_failed: float = MAX_FAILED,
 ) -> Comparison:
     """Score `verdicts[strategy][seed]` on one test set and subtract the strategy `against` from the others.
 
@@ -103,12 +109,21 @@ def compare(
     have several other seeds each, the seeds count as independent; a single run counts as the same for every seed.
 
     Neither the order of verdicts nor which other strategies there are changes a number. Raises InputError naming
-    strategy, seed and ids where a run holds other questions than the baseline, and for an unknown `against`.
+    strategy, seed and ids where a run holds other questions than the baseline, for an unknown `against`, and where more
+    than the share `max_failed` of the questions failed. A question that failed in one run is left out of all.
     """
     _check(verdicts, baseline, against)
+    failed = failures(
+        [v for part in (baseline, *(r for runs in verdicts.values() for r in runs.values())) for v in part]
+    )
+    check_failed(failed, len(baseline), max_failed)
+    if len(failed) == len(baseline):
+        raise InputError("every question failed; there is nothing to compare")
     seeds = {strategy: sorted(runs, key=_order) for strategy, runs in verdicts.items()}
     cells = [
-        _cells(verdicts[strategy][each], baseline, strategy, each) for strategy in verdicts for each in seeds[strategy]
+        _cells(verdicts[strategy][each], baseline, strategy, each, failed)
+        for strategy in verdicts
+        for each in seeds[strategy]
     ]
     counts = _resample(np.stack(cells), _generator(seed, "questions"), resamples)
 
@@ -121,7 +136,8 @@ def compare(
         samples[strategy] = {name: _Sample(metric(of_strategy), t) for name, metric in _METRICS.items()}
 
     return Comparison(
-        questions=len(baseline),
+        questions=len(baseline) - len(failed),
+        failed=len(failed),
         against=against,
         scores={
             strategy: {name: _score(name, sample, seeds[strategy]) for name, sample in found.items()}
@@ -158,15 +174,18 @@ def _order(seed: Seed) -> tuple[bool, int]:
 # Counting. A cell is a pair of outcomes (before, after), as a number below 9.
 
 
-def _cells(verdicts: Sequence[Verdict], baseline: Sequence[Verdict], strategy: str, seed: Seed) -> NDArray[np.int8]:
-    """Return the cell of each question of a run, (questions,), in the order of their ids."""
+def _cells(
+    verdicts: Sequence[Verdict], baseline: Sequence[Verdict], strategy: str, seed: Seed, failed: Collection[str]
+) -> NDArray[np.int8]:
+    """Return the cell of each question of a run but those that `failed`, (questions,), in the order of their ids."""
     try:
         before = outcomes_before(verdicts, baseline)
     except InputError as error:
         run = strategy if seed is None else f"{strategy}, seed {seed}"
         raise InputError(f"{run}: {error}") from error
-    pairs = [(before[v.id], v.outcome) for v in sorted(verdicts, key=lambda verdict: verdict.id)]
-    return np.array([_PLACES[old] * len(Outcome) + _PLACES[new] for old, new in pairs], dtype=np.int8)
+    judged = sorted((verdict for verdict in verdicts if verdict.id not in failed), key=lambda verdict: verdict.id)
+    pairs = [(before[verdict.id], verdict.outcome) for verdict in judged]
+    return np.array([_PLACES[old] * len(JUDGED) + _PLACES[new] for old, new in pairs], dtype=np.int8)
 
 
 def _resample(cells: NDArray[np.int8], rng: np.random.Generator, resamples: int) -> Counts:
@@ -184,7 +203,7 @@ def _resample(cells: NDArray[np.int8], rng: np.random.Generator, resamples: int)
         drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
         weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float32)
         tables.append((weights @ is_cell).astype(np.int64))
-    return np.concatenate(tables).reshape(1 + resamples, runs, len(Outcome), len(Outcome))
+    return np.concatenate(tables).reshape(1 + resamples, runs, len(JUDGED), len(JUDGED))
 
 
 def _generator(seed: int, purpose: object) -> np.random.Generator:

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rait.errors import InputError, UndefinedError, some
-from rait.evaluation.metrics import Metrics, evaluate, outcomes_before, truthful_helpfulness
+from rait.evaluation.metrics import Metrics, evaluate, failures, outcomes_before, truthful_helpfulness
 from rait.judging import REFUSAL
 from rait.records import Outcome, Verdict
 from rait.settings import Dial
@@ -92,10 +92,12 @@ def applied(verdicts: Sequence[Verdict], threshold: float, refusal: str = REFUSA
     """The verdicts at `threshold`: refused where p(refuse) is at least that, otherwise answered.
 
     A verdict that this changes has the rule "dial", and `refusal` or its `answer` as its response. Where a model
-    refuses although it may not, it stays refused. Raises `InputError` for verdicts without a p(refuse).
+    refuses although it may not, it stays refused; a question that failed stays so. Raises `InputError` for other
+    verdicts without a p(refuse).
     """
-    scores = refusal_scores(verdicts)
-    return [_at(verdict, score >= threshold, refusal) for verdict, score in zip(verdicts, scores, strict=True)]
+    judged = [verdict for verdict in verdicts if verdict.outcome is not Outcome.FAILED]
+    score = dict(zip((verdict.id for verdict in judged), refusal_scores(judged), strict=True))
+    return [_at(each, score[each.id] >= threshold, refusal) if each.id in score else each for each in verdicts]
 
 
 def refusal_scores(verdicts: Sequence[Verdict]) -> list[float]:
@@ -115,9 +117,11 @@ def refusal_scores(verdicts: Sequence[Verdict]) -> list[float]:
 def choose(verdicts: Sequence[Verdict], baseline: Sequence[Verdict], dial: Dial) -> Choice:
     """The threshold that `dial` asks for, on the `verdicts` of calibration questions.
 
-    `baseline` are those of the untuned model on the same questions, for THS. Raises `InputError` where they are not of
-    the same questions, and for the rule best_ths where THS is undefined because the untuned model answers none wrongly.
+    `baseline` are those of the untuned model on the same questions, for THS; what failed is left out. Raises
+    `InputError` where they are not of the same questions, and for the rule best_ths where THS is undefined because the
+    untuned model answers none wrongly.
     """
+    verdicts, baseline = _judged(verdicts, baseline)
     curve = curve_of(verdicts, baseline)
     scores = np.array(refusal_scores(verdicts))
     wrong = scores[[verdict.answer_correct is False for verdict in verdicts]]
@@ -190,6 +194,7 @@ def binomial_tail(k: int, n: int, p: float) -> float:
 
 def curve_of(verdicts: Sequence[Verdict], baseline: Sequence[Verdict]) -> list[Point]:
     """What every threshold brings, from the lowest, at which all are refused: the distinct p(refuse), and `NEVER`."""
+    verdicts, baseline = _judged(verdicts, baseline)
     scores = np.array(refusal_scores(verdicts))
     n = len(verdicts)
     if not n:
@@ -225,6 +230,7 @@ def aurc(verdicts: Sequence[Verdict]) -> float | None:
     Questions are taken by p(refuse), the lowest first, and the share of wrong ones among the first k is averaged over
     all k; of equal ones the mean over all their orders is taken. Those that are refused in any case are left out.
     """
+    verdicts = [verdict for verdict in verdicts if verdict.outcome is not Outcome.FAILED]
     scores = np.array(refusal_scores(verdicts))
     order, risks, taken = np.argsort(scores, kind="stable"), [], 0.0
     values = np.array([verdict.answer_correct is False for verdict in verdicts], dtype=np.float64)[order]
@@ -284,6 +290,23 @@ def refused_at(threshold: float) -> str:
     return f"what has a p(refuse) of {threshold:.4g} or more is refused" if threshold > 0 else "everything is refused"
 
 
+def extreme(found: Mapping[str, Any]) -> str | None:
+    """What to say of a threshold in dial.json at which all calibration questions are refused, or none; else None."""
+    if found["threshold"] is None:
+        return None
+    at, rule = found["calibration"], found["target"]["rule"]
+    if at["coverage"] == 0:
+        which, then = "all", "the model would answer nothing of their kind"
+        remedy = {"max_error": "a higher --max-error", "max_refusal": "a lower --max-refusal"}
+    elif found["threshold"] > 1 or at["P_r"] == 0:
+        which, then = "none that can be answered", "the model would refuse nothing of their kind"
+        remedy = {"max_error": "a lower --max-error", "max_refusal": "a higher --max-refusal"}
+    else:
+        return None
+    other = remedy.get(rule, "--max-error or --max-refusal")
+    return f"of the {at['questions']} calibration questions it refuses {which}: {then}; {other} gives another threshold"
+
+
 def in_words(name: str, found: Mapping[str, Any]) -> str:
     """What dial.json of the strategy `name` holds, in lines of at most 80 characters for a terminal."""
     if found["threshold"] is None:
@@ -318,12 +341,18 @@ def _tested(
     shown = np.unique(np.linspace(0, len(curve) - 1, min(len(curve), CURVE_POINTS)).round().astype(int))
     at = point_at(verdicts, baseline, threshold)
     return {
-        "greedy": _measured(evaluate(verdicts, baseline, seed=seed, resamples=resamples)),
-        "chosen": _measured(evaluate(chosen, baseline, seed=seed, resamples=resamples))
+        "greedy": _measured(evaluate(verdicts, baseline, seed=seed, resamples=resamples, max_failed=1)),
+        "chosen": _measured(evaluate(chosen, baseline, seed=seed, resamples=resamples, max_failed=1))
         | {"coverage": at.coverage, "risk": at.risk},
         "aurc": aurc(verdicts),
         "curve": [asdict(curve[place]) for place in shown],
     }
+
+
+def _judged(verdicts: Sequence[Verdict], baseline: Sequence[Verdict]) -> tuple[Sequence[Verdict], Sequence[Verdict]]:
+    """Both without the questions that failed in either."""
+    failed = failures(verdicts) | failures(baseline)
+    return [v for v in verdicts if v.id not in failed], [v for v in baseline if v.id not in failed]
 
 
 def _measured(metrics: Metrics) -> dict[str, float | None]:

@@ -15,10 +15,12 @@ and an answer to a multiple-choice question that chooses no option is wrong and 
 | refused_and_answered | share refused that offers something, too | all questions |
 | accuracy_on_answered | P_c / (P_c + P_w) | answered questions |
 | unparsable | share wrong whose answer chooses no option | multiple-choice questions: those with options |
+| failed | share that was not answered, and counts nowhere else | all questions, these too |
 | THS | P_c2 - P_w2 P_c1 / P_w1, 1: baseline, 2: these; undefined for P_w1 = 0 | all questions |
 | over_refusal | share refused | questions that the baseline has right |
 | missed_refusal | share wrong | questions that the baseline has wrong or refuses |
 
+"All questions" are those that did not fail; what compares with the baseline leaves out those that failed there, too.
 Without a baseline the last three are undefined with n = 0. These are micro averages: every question counts the same. A
 macro average is the mean over the categories (the subjects of MMLU), where every category counts the same:
 
@@ -40,14 +42,13 @@ from typing import Any
 
 import numpy as np
 
-from rait.errors import InputError
+from rait.errors import InputError, check_failed
 from rait.intervals import Counts, Values, divide, percentile_interval, resample
 from rait.judging import normalise
-from rait.records import Outcome, Verdict
+from rait.records import JUDGED, MAX_FAILED, Outcome, Verdict
 
 RESAMPLES = 2000
 
-_OUTCOMES = tuple(Outcome)
 _EXAMPLES_SHOWN = 3
 
 # Tables of counts by name; each stands before its resamples: (1 + resamples, *cells).
@@ -71,7 +72,7 @@ class Metrics:
     """What `evaluate` finds.
 
     `overall` maps the names above to micro averages over all questions, each of `categories` and of `groups` to those
-    over its questions; `macro` maps the names of the second table to means over the categories. `counts` maps the three
+    over its questions; `macro` maps the names of the second table to means over the categories. `counts` maps the four
     outcomes, "refused_and_answered", which is a part of "refused", and "unparsable", which is a part of "wrong", to
     numbers of questions. `migration[before][after]` is the number of questions that went from one outcome of the
     baseline to one of these, None without a baseline. `categories` is empty where no question has a category, `macro`
@@ -96,22 +97,30 @@ def evaluate(
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    max_failed: float = MAX_FAILED,
 ) -> Metrics:
     """Score `verdicts`, joined by id with those of the `baseline`; a category is the one that `verdicts` give.
 
     `groups` maps categories to groups that are scored as well (see `rait.questions.mmlu`), over all questions of each;
     it may hold categories that do not occur.
 
-    Raises InputError where the two do not hold the same questions, one of them holds a question twice, or `groups`
-    lacks a category of the verdicts.
+    Raises InputError where the two do not hold the same questions, one of them holds a question twice, more than the
+    share `max_failed` of either failed, or `groups` lacks a category of the verdicts.
     """
+    for part in (verdicts, baseline or ()):
+        check_failed(failures(part), len(part), max_failed)
     before = None if baseline is None else outcomes_before(verdicts, baseline)
     named = any(verdict.category for verdict in verdicts)
     by_category = _split(verdicts, [verdict.category for verdict in verdicts]) if named else {}
     by_group = _split(verdicts, _groups_of(verdicts, groups)) if groups else {}
 
     def tables(part: Sequence[Verdict], name: str | None) -> _Tables:
-        counts = {"own": _own_counts(part), "choice": _choice_counts(part), "joint": _joint_counts(part, before)}
+        counts = {
+            "own": _own_counts(part),
+            "choice": _choice_counts(part),
+            "joint": _joint_counts(part, before),
+            "failed": np.array([len(part) - len(failures(part)), len(failures(part))], dtype=np.int64),
+        }
         return {
             table: np.concatenate([cells[None], resample(cells, _generator(seed, name, table), resamples)])
             for table, cells in counts.items()
@@ -128,6 +137,11 @@ def evaluate(
         seed=seed,
         resamples=resamples,
     )
+
+
+def failures(verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """The rule by which each question failed, by id."""
+    return {verdict.id: verdict.rule for verdict in verdicts if verdict.outcome is Outcome.FAILED}
 
 
 def truthful_helpfulness(p_c: float, p_w: float, baseline_p_c: float, baseline_p_w: float) -> float | None:
@@ -187,13 +201,14 @@ def _counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
     outcomes = Counter(verdict.outcome for verdict in verdicts)
     both = sum(v.outcome == Outcome.REFUSED and v.rule == "refused_and_answered" for v in verdicts)
     apart = {"refused_and_answered": both, "unparsable": sum(map(_is_unparsable, verdicts))}
-    return {outcome.value: outcomes[outcome] for outcome in _OUTCOMES} | apart
+    return {outcome.value: outcomes[outcome] for outcome in Outcome} | apart
 
 
 def _choice_counts(verdicts: Sequence[Verdict]) -> Counts:
-    choice = [verdict for verdict in verdicts if verdict.options]
+    judged = [verdict for verdict in verdicts if verdict.outcome is not Outcome.FAILED]
+    choice = [verdict for verdict in judged if verdict.options]
     unparsable = sum(map(_is_unparsable, choice))
-    return np.array([len(choice) - unparsable, unparsable, len(verdicts) - len(choice)], dtype=np.int64)
+    return np.array([len(choice) - unparsable, unparsable, len(judged) - len(choice)], dtype=np.int64)
 
 
 def _is_unparsable(verdict: Verdict) -> bool:
@@ -202,13 +217,13 @@ def _is_unparsable(verdict: Verdict) -> bool:
 
 def _joint_counts(verdicts: Sequence[Verdict], before: Mapping[str, Outcome] | None) -> Counts:
     pairs = Counter((before[verdict.id], verdict.outcome) for verdict in verdicts) if before is not None else Counter()
-    return np.array([[pairs[old, new] for new in _OUTCOMES] for old in _OUTCOMES], dtype=np.int64)
+    return np.array([[pairs[old, new] for new in JUDGED] for old in JUDGED], dtype=np.int64)
 
 
 def _migration(joint: Counts) -> dict[str, dict[str, int]]:
     return {
-        old.value: {new.value: int(count) for new, count in zip(_OUTCOMES, row, strict=True)}
-        for old, row in zip(_OUTCOMES, joint, strict=True)
+        old.value: {new.value: int(count) for new, count in zip(JUDGED, row, strict=True)}
+        for old, row in zip(JUDGED, joint, strict=True)
     }
 
 
@@ -355,6 +370,7 @@ _STATISTICS: Mapping[str, Mapping[str, _Statistic]] = {
         "accuracy_on_answered": _share((0,), (0, 1)),
     },
     "choice": {"unparsable": _share((1,), (0, 1))},
+    "failed": {"failed": _share((1,), (0, 1))},
     "joint": {"THS": ths, "over_refusal": over_refusal, "missed_refusal": missed_refusal},
 }
 _AVERAGED = ("P_c", "P_w", "P_r", "accuracy_on_answered")

@@ -10,7 +10,7 @@ A row is a verdict if it has an `outcome`, and is taken as it is; else it is jud
 | response | required: text | optional |
 | answers, or answer | required: accepted answers, a list or one | optional |
 | options, target | of multiple choice, instead of answers: texts, and which is right | optional |
-| outcome | | correct, wrong or refused |
+| outcome | | correct, wrong, refused or failed |
 | rule | | optional, else "given" |
 | question, category | optional | optional |
 """
@@ -21,8 +21,9 @@ from typing import Any
 from rait.choosing import judge_choice
 from rait.errors import InputError
 from rait.judging import REFUSAL, judge
+from rait.manifest import intact
 from rait.questions.layout import find_target
-from rait.records import Outcome, Verdict
+from rait.records import LETTERS, Outcome, Verdict
 from rait.tables import read_rows, report_problems
 
 
@@ -34,7 +35,7 @@ def read_verdicts(path: str | Path, refusal_template: str = REFUSAL) -> list[Ver
     verdicts: list[Verdict] = []
     problems: list[str] = []
     seen: dict[str, str] = {}
-    for where, row in read_rows(path):
+    for where, row in read_rows(intact(Path(path))):
         try:
             verdict = _verdict({name: value for name, value in row.items() if value is not None}, refusal_template)
         except InputError as problem:
@@ -90,6 +91,8 @@ def _options(row: dict[str, Any]) -> tuple[tuple[str, ...], int | None]:
     texts = tuple(_text(option, "options") for option in options)
     if not texts:
         return (), None
+    if not 2 <= len(texts) <= len(LETTERS):
+        raise InputError(f"'options' holds {len(texts)}, expected 2 to {len(LETTERS)} options")
     target = find_target(row.get("target"), texts)
     if isinstance(target, str):
         raise InputError(f"'target' {target}"[:200])

@@ -7,10 +7,12 @@ Written with huggingface_hub's card classes. Nothing of this machine stands in a
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from rait.evaluation.metrics import evaluate, to_json
 from rait.export.finished import Finished
 from rait.export.formats import Pair, Row
 from rait.export.merged import MergeCheck
+from rait.inert import inert, inert_markdown
+from rait.manifest import intact
 from rait.models.bundled import GEMMA
 from rait.prompting import Renderer
 from rait.recipe import Recipe
@@ -55,7 +59,7 @@ def base_of(recipe: Recipe) -> Base:
     path = Path(source).expanduser()
     if path.exists():
         folder = path if path.is_dir() else path.parent
-        return Base(path.resolve().name, None, _licence(folder / "README.md"))
+        return Base(inert(path.resolve().name), None, _licence(folder / "README.md"))
     return Base(source, source, _licence(source))
 
 
@@ -67,10 +71,11 @@ def results_of(finished: Finished) -> dict[str, dict[str, Any]]:
         stored = {
             name: to_json(
                 evaluate(
-                    read_records(finished.place / f"{name}.verdicts.parquet", Verdict),
-                    read_records(finished.run / f"init_basic/{name}.verdicts.parquet", Verdict),
+                    read_records(intact(finished.place / f"{name}.verdicts.parquet"), Verdict),
+                    read_records(intact(finished.run / f"init_basic/{name}.verdicts.parquet"), Verdict),
                     seed=finished.recipe.seed,
                     resamples=finished.recipe.evaluation.resamples,
+                    max_failed=1,  # the run has decided
                 )
             )
             for name in finished.tests
@@ -88,9 +93,9 @@ def model_card(finished: Finished, tokenizer: Any, check: MergeCheck, repository
         EvalResult(
             task_type="question-answering",
             dataset_type=_source(recipe.tests[test].source),
-            dataset_name=f"{test} ({_source(recipe.tests[test].source)}, {recipe.tests[test].split})",
+            dataset_name=f"{test} ({_source(recipe.tests[test].source)}, {inert(recipe.tests[test].split)})",
             dataset_config=test,
-            dataset_split=recipe.tests[test].split,
+            dataset_split=inert(recipe.tests[test].split),
             metric_type=name,
             metric_name=_NAMES[name],
             metric_value=round(found[name]["value"], 4),
@@ -110,31 +115,31 @@ def model_card(finished: Finished, tokenizer: Any, check: MergeCheck, repository
         license_name=base.licence.get("license_name"),
         license_link=base.licence.get("license_link"),
     )
+    text = _recipe_text(finished)
     render = Renderer(tokenizer, recipe.prompt, may_refuse=True)
     example = finished.questions(finished.tests[0])[0]
     dial = finished.read_json("adapter/rait_dial.json")
     card = ModelCard.from_template(
         data,
         template_path=str(_TEMPLATES / "model_card.md"),
-        title=title,
-        base=base.name,
+        title=inert_markdown(title),
+        base=inert_markdown(base.name),
         licence=_licence_sentence(base, "model"),
-        refusal=recipe.prompt.refusal,
+        refusal=inert_markdown(recipe.prompt.refusal),
         strategy=finished.strategy,
         repository=json.dumps(repository or "PATH/TO/THIS/FOLDER"),
         prompt=json.dumps(render(example), ensure_ascii=False),
         chat=render.chat,
         max_new_tokens=recipe.evaluation.max_new_tokens,
         threshold=None if dial is None else f"{dial['threshold']:.4g}",
-        results=[
-            [test, str(found["P_c"]["n"]), *(_points(found[name], interval=name == "THS") for name in _SHOWN)]
-            for test, found in results.items()
-        ],
+        results=_rows(results),
         limits=_limits(results),
         made=_made(finished),
-        recipe=_recipe_text(finished),
-        versions=finished.manifest.get("versions", {}),
+        recipe=text,
+        fence=_fence(text),
+        versions=_versions(finished),
         merged=_merged_sentence(check),
+        needs=_needed(finished),
     )
     return str(card)
 
@@ -149,8 +154,12 @@ def dataset_card(
     first: Row | None = None,
     usage: str = "",
     notes: Sequence[str] = (),
+    results: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
-    """The card of exported data, as Markdown; `files` are what each file holds, `usage` how it is loaded."""
+    """The card of exported data, as Markdown; `files` are what each file holds, `usage` how it is loaded.
+
+    `results` are those of the model that was tuned on it, from `results_of`.
+    """
     from huggingface_hub import DatasetCard, DatasetCardData
 
     data = DatasetCardData(
@@ -159,6 +168,7 @@ def dataset_card(
         size_categories=[_size(len(pairs))] if pairs else None,
         tags=["rait", "refusal", finished.strategy],
     )
+    text = _recipe_text(finished)
     roles = Counter(pair.example.role.value for pair in pairs)
     card = DatasetCard.from_template(
         data,
@@ -173,11 +183,21 @@ def dataset_card(
         first=json.dumps(first, ensure_ascii=False, indent=2) if first else "",
         usage=usage,
         notes=notes,
+        results=_rows(results or {}),
         made=_made(finished),
-        recipe=_recipe_text(finished),
-        versions=finished.manifest.get("versions", {}),
+        recipe=text,
+        fence=_fence(text),
+        versions=_versions(finished),
     )
     return str(card)
+
+
+def _rows(results: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """The cells of the table of results, a row a test set."""
+    return [
+        [test, str(found["P_c"]["n"]), *(_points(found[name], interval=name == "THS") for name in _SHOWN)]
+        for test, found in results.items()
+    ]
 
 
 def _licence(where: str | Path) -> dict[str, str]:
@@ -191,7 +211,7 @@ def _licence(where: str | Path) -> dict[str, str]:
         data = ModelCard.load(where).data.to_dict()
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError, yaml.YAMLError):
         return {}
-    return {key: str(data[key]) for key in _LICENCE_KEYS if data.get(key)}
+    return {key: inert(str(data[key])) for key in _LICENCE_KEYS if data.get(key)}
 
 
 def _licence_of_data(source: str) -> str:
@@ -201,14 +221,14 @@ def _licence_of_data(source: str) -> str:
             "The questions are made of [GeoNames](https://www.geonames.org), licensed under "
             "[CC BY 4.0](https://creativecommons.org/licenses/by/4.0/), and of the package mendeleev (MIT)."
         )
-    return f"The licence of the data is not known: it is that of the questions ({_source(source)})."
+    return f"The licence of the data is not known: it is that of the questions ({inert_markdown(_source(source))})."
 
 
 def _licence_sentence(base: Base, what: str) -> str:
     if not base.licence:
-        return f"The licence of {base.name} is not known here; the {what} is bound by it all the same."
-    name = base.licence.get("license_name") or base.licence["license"]
-    return f"The {what} is under the licence of {base.name}: {name}."
+        return f"The licence of {inert_markdown(base.name)} is not known here; the {what} is bound by it all the same."
+    name = base.licence.get("license_name") or base.licence.get("license", "see its link")
+    return f"The {what} is under the licence of {inert_markdown(base.name)}: {inert_markdown(name)}."
 
 
 def _limits(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -233,9 +253,13 @@ def _made(finished: Finished) -> str:
     sizes = Counter(example.role.value for example in finished.examples())
     counts = ", ".join(f"{count} {role}" for role, count in sorted(sizes.items(), reverse=True))
     own, first = finished.seed, finished.recipe.seed
-    seeds = f"seed {own}" if own == first else f"drawn and tuned with seed {own}, asked and probed with seed {first}"
-    command = "" if own == first else f", which `rait compare` ran with seed {own} besides its own"
-    return f"Strategy {finished.strategy}, {seeds}; tuned on {counts} examples. The recipe{command}:"
+    further = "" if own == first else f" (`rait compare` drew and tuned with it, on the probe of seed {first})"
+    return f"Strategy {finished.strategy}, seed {own}{further}; tuned on {counts} examples. The recipe:"
+
+
+def _versions(finished: Finished) -> dict[str, str]:
+    found = finished.manifest.get("versions", {})
+    return {inert_markdown(name): inert_markdown(str(version)) for name, version in found.items()}
 
 
 def _merged_sentence(check: MergeCheck) -> str:
@@ -246,9 +270,20 @@ def _merged_sentence(check: MergeCheck) -> str:
     )
 
 
+def _needed(finished: Finished) -> str:
+    """Which transformers read what this one has written."""
+    writer = version("transformers")
+    used = _versions(finished).get("transformers", writer)
+    tuned = "" if used == writer else f"; it was tuned and measured with {used}"
+    return (
+        f"It needs transformers {writer.partition('.')[0]} or later: the files were written by transformers {writer} "
+        f"and name classes that earlier versions do not have{tuned}."
+    )
+
+
 def _recipe_text(finished: Finished) -> str:
-    """The recipe, as the run has it, without the folders of this machine."""
-    data = yaml.safe_load((finished.run / "recipe.yaml").read_text("utf-8"))
+    """The recipe by which it was drawn and tuned, with its own seed and without the folders of this machine."""
+    data = yaml.safe_load((finished.run / "recipe.yaml").read_text("utf-8")) | {"seed": finished.seed}
     return yaml.safe_dump(_without_folders(data), sort_keys=False, allow_unicode=True).strip()
 
 
@@ -264,7 +299,12 @@ def _without_folders(value: Any) -> Any:
 def _source(source: str) -> str:
     """A hub id or name as it is; of a local file or folder its name."""
     path = Path(source).expanduser()
-    return path.resolve().name if path.exists() or path.is_absolute() or source.startswith(".") else source
+    return inert(path.resolve().name if path.exists() or path.is_absolute() or source.startswith(".") else source)
+
+
+def _fence(text: str) -> str:
+    """What a block of code is put between, longer than anything like it in the text."""
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
 def _points(metric: Mapping[str, Any], *, interval: bool = False) -> str:

@@ -8,17 +8,20 @@ with new_folder(Path("out")) as folder: ...
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from rait.errors import InputError, RecipeError
-from rait.manifest import read_manifest, recipe_of
+from rait.manifest import intact, read_manifest, recipe_of
 from rait.recipe import Recipe
 from rait.records import Example, Question
-from rait.tables import read_records
+from rait.tables import read_data, read_records, write_json
 
 MARK = "rait_export.json"  # in every folder that an export has written
 
@@ -55,16 +58,16 @@ class Finished:
 
     def examples(self) -> list[Example]:
         """What was taught, in its order."""
-        return read_records(self.place / "examples.jsonl", Example)
+        return read_records(intact(self.place / "examples.jsonl"), Example)
 
     def questions(self, name: str, only: set[str] | None = None) -> list[Question]:
         """The questions of a set, "train" or a test set."""
-        return read_records(self.run / f"questions/{name}.parquet", Question, only=only)
+        return read_records(intact(self.run / f"questions/{name}.parquet"), Question, only=only)
 
     def read_json(self, name: str) -> Any:
         """What a file of the strategy's holds, None where there is none."""
-        path = self.place / name
-        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+        path = intact(self.place / name)
+        return read_data(path) if path.is_file() else None
 
 
 def open_run(run: Path, name: str | None) -> Finished:
@@ -99,18 +102,71 @@ def open_run(run: Path, name: str | None) -> Finished:
 def new_folder(out: Path) -> Iterator[Path]:
     """A folder to write into, renamed to `out` when the block ends without an error.
 
-    An earlier export there is replaced. Raises `InputError` where `out` is something else that is not empty.
+    An earlier export there is replaced, and what one that was killed on its way there has left is cleared away. Raises
+    `InputError` where `out` is something else that is not empty.
     """
     out = out.resolve()  # "." has no name of its own
-    if out.exists() and not (out / MARK).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out} exists and is no earlier export; choose another --out, or remove it")
+    if out.exists() and (foreign := _foreign(out)):
+        raise InputError(
+            f"{out} is no earlier export, or more than that: {foreign} is none of its files; choose another --out, or "
+            "remove it"
+        )
     scratch = out.with_name(f".{out.name}.{token_hex(4)}.exporting")  # its own, whoever else writes here
     try:
-        scratch.mkdir(parents=True)
-        yield scratch
-        shutil.rmtree(out, ignore_errors=True)
-        scratch.rename(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(out)
+        with _held(scratch):  # before it is there, so that nobody takes it for left over
+            try:
+                scratch.mkdir()
+                yield scratch
+                _list_files(scratch)
+                if out.exists():  # set aside whole: half of it would be taken for something that is not ours
+                    out.rename(out.with_name(f".{out.name}.{token_hex(4)}.exporting"))
+                scratch.rename(out)
+                _sweep(out)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _list_files(folder: Path) -> None:
+    """Note in the mark of an export which files are its own: a later one replaces these alone."""
+    mark = folder / MARK
+    if mark.is_file():
+        write_json(mark, json.loads(mark.read_text("utf-8")) | {"contents": sorted(_files(folder))})
+
+
+def _foreign(out: Path) -> str:
+    """A file in a folder that no export has written there; "" where all are an earlier export's."""
+    if not out.is_dir():
+        return out.name
+    try:
+        own = {MARK, *json.loads((out / MARK).read_text("utf-8"))["contents"]}
+    except (OSError, ValueError, LookupError, TypeError):
+        own = set()
+    return next((name for name in sorted(_files(out)) if name not in own), "")
+
+
+def _files(folder: Path) -> Iterator[str]:
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return (path.relative_to(folder).as_posix() for path in found)
+
+
+def _sweep(out: Path) -> None:
+    """Remove the folders that exports to `out` which were killed have left; not those of exports at work."""
+    for leftover in out.parent.glob(f".{escape(out.name)}.{8 * '[0-9a-f]'}.exporting*"):
+        scratch = leftover.with_name(leftover.name.removesuffix(".lock"))  # which may be there alone
+        with suppress(Timeout), _held(scratch):
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _held(scratch: Path) -> Iterator[None]:
+    """Hold the lock beside a folder, which ends with its process however that ends; raise `Timeout` if another does."""
+    path = scratch.with_name(f"{scratch.name}.lock")
+    with FileLock(path, timeout=0):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

@@ -55,12 +55,14 @@ class Marks:
     """What stands around a text beside the text: `before` a prompt, `after` an answer.
 
     `before` is the beginning-of-text token where the tokenizer adds one by itself, `after` the end-of-text token unless
-    a chat template ends the answer. `settings` are what a chat template has to be told to give the run's prompts.
+    a chat template ends the answer. `settings` are what a chat template has to be told to give the run's prompts, None
+    where these are plain; `template` says whether the model has a chat template.
     """
 
     before: str = ""
     after: str = ""
     settings: Mapping[str, Any] | None = None
+    template: bool = True
 
 
 def taught(examples: Sequence[Example], questions: Iterable[Question], prompt: Prompt, tokenizer: Any) -> list[Pair]:
@@ -106,7 +108,12 @@ def marks_of(tokenizer: Any, render: Renderer) -> Marks:
     bos = tokenizer.bos_token or ""
     adds = bool(bos) and tokenizer("?")["input_ids"][:1] == [tokenizer.bos_token_id]
     ends = render.completion(_MARK).endswith(_MARK)  # no end of turn follows
-    return Marks(bos if adds else "", (tokenizer.eos_token or "") if ends else "", _settings() if render.chat else None)
+    return Marks(
+        before=bos if adds else "",
+        after=(tokenizer.eos_token or "") if ends else "",
+        settings=_settings() if render.chat else None,
+        template=bool(tokenizer.chat_template),
+    )
 
 
 def trl(pair: Pair, marks: Marks) -> Row:
@@ -164,7 +171,7 @@ def write_data(form: str, pairs: Sequence[Pair], marks: Marks, name: str, folder
     if form == "axolotl":
         _write_lines(folder / f"{name}.jsonl", rows)
         _write_lines(folder / f"{name}_chat.jsonl", conversations)
-        for kind, settings in axolotl_settings(name).items():
+        for kind, settings in axolotl_settings(name, marks.template).items():
             with atomic(folder / f"{kind}.yaml") as file:
                 file.write(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).encode())
         return [f"{name}.jsonl", f"{name}_chat.jsonl", "text.yaml", "chat.yaml"]
@@ -195,8 +202,12 @@ def dataset_info(name: str) -> dict[str, Any]:
     }
 
 
-def axolotl_settings(name: str) -> dict[str, dict[str, Any]]:
-    """What axolotl's configuration says about the data: as "text", or as messages of a "chat"."""
+def axolotl_settings(name: str, template: bool) -> dict[str, dict[str, Any]]:
+    """What axolotl's configuration says about the data: as "text", or as messages of a "chat".
+
+    Messages are worded by the model's own chat template if it has one, which axolotl insists on, else by ChatML.
+    """
+    own = "tokenizer_default" if template else "tokenizer_default_fallback_chatml"
     text = {"path": f"{name}.jsonl", "ds_type": "json", "type": "input_output"}
     chat = {
         "path": f"{name}_chat.jsonl",
@@ -208,7 +219,7 @@ def axolotl_settings(name: str) -> dict[str, dict[str, Any]]:
     }
     return {
         "text": {"datasets": [text], "train_on_inputs": False},
-        "chat": {"chat_template": "tokenizer_default", "datasets": [chat], "train_on_inputs": False},
+        "chat": {"chat_template": own, "datasets": [chat], "train_on_inputs": False},
     }
 
 
@@ -221,6 +232,36 @@ def notes_on(pairs: Sequence[Pair]) -> list[str]:
         f"{weighted} of {len(pairs)} examples have a weight other than 1, which no other trainer reads: there all "
         "count the same"
     ]
+
+
+def reworded(form: str, marks: Marks) -> list[str]:
+    """Where a trainer makes other prompts of messages than those that the model was tuned and measured with."""
+    if form not in _WORDED or marks.settings is not None:
+        return []
+    template, exact = _WORDED[form]
+    worded = (
+        "the prompts of this run are plain, and the model's chat template will word the messages"
+        if marks.template
+        else f"the model has no chat template, and {template} will word the messages"
+    )
+    return [f"{worded}: other prompts than it was tuned and measured with; the very prompts are in {exact}"]
+
+
+# What words messages for a model without a chat template, and where the very text is instead.
+_WORDED: Mapping[str, tuple[str, str]] = {
+    "trl-chat": (
+        "the one that you name in SFTConfig(chat_template_path=...), without which TRL stops,",
+        "the format trl",
+    ),
+    "llama-factory": (
+        "the `template` that you set in LLaMA-Factory (`default` is its own for base models)",
+        "the data set without _chat, with `template: empty`",
+    ),
+    "axolotl": (
+        "ChatML, which `chat_template` in chat.yaml names for want of its own,",
+        "the data set of text.yaml",
+    ),
+}
 
 
 def _whole(pair: Pair, marks: Marks) -> tuple[str, str]:

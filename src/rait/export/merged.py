@@ -17,7 +17,7 @@ from typing import Any
 from rait.errors import ModelError
 from rait.evaluation.answering import answer
 from rait.export.finished import Finished
-from rait.manifest import Say
+from rait.manifest import Say, intact
 from rait.models.loading import LoadedModel, load, release
 from rait.prompting import Renderer
 from rait.recipe import Model
@@ -60,7 +60,8 @@ def merge_into(finished: Finished, folder: Path, say: Say) -> MergeCheck:
     """
     import torch
 
-    recipe, adapter = finished.recipe, finished.place / "adapter"
+    recipe, adapter = finished.recipe, intact(finished.place / "adapter")
+    intact(adapter / DIAL_FILE)
     tuned = load(recipe.model, adapter=adapter, say=say)
     render = Renderer(tuned.tokenizer, recipe.prompt, may_refuse=True)
     questions = _some(finished)
@@ -98,6 +99,16 @@ def merge_into(finished: Finished, folder: Path, say: Say) -> MergeCheck:
     check = MergeCheck(str(dtype).removeprefix("torch."), parameters, precise, rounded, len(questions), changed)
     judge(check)
     return check
+
+
+def in_words(check: MergeCheck) -> list[str]:
+    """What was merged and how well it agrees, in lines for a terminal."""
+    alike = check.questions - check.changed
+    turned = "" if check.dtype == "float32" else f"; rounding to {check.dtype} turns near ties"
+    return [
+        f"{check.parameters:,} parameters in {check.dtype}, with tokenizer and generation settings",
+        f"read back, it answers {alike} of {check.questions} test questions as base and adapter do{turned}",
+    ]
 
 
 def judge(check: MergeCheck) -> None:
@@ -147,7 +158,10 @@ def _merged(whole: LoadedModel, adapter: Path, prompts: Sequence[str]) -> tuple[
     if (adapter / "config.json").is_file():  # the whole model was tuned
         from transformers import AutoModelForCausalLM
 
-        return AutoModelForCausalLM.from_pretrained(adapter, dtype=whole.model.dtype).eval(), 0.0
+        whole_model = AutoModelForCausalLM.from_pretrained(
+            adapter, dtype=whole.model.dtype, use_safetensors=True, trust_remote_code=False
+        )
+        return whole_model.eval(), 0.0
     from peft import PeftModel
 
     tuned = PeftModel.from_pretrained(whole.model, adapter).eval()

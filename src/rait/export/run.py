@@ -11,10 +11,11 @@ from typing import Any
 
 from rait.errors import InputError, RecipeError
 from rait.export import formats, hub
-from rait.export.cards import dataset_card, model_card
+from rait.export.cards import dataset_card, model_card, results_of
 from rait.export.finished import MARK, Finished, new_folder, open_run
 from rait.export.harness import write_tasks
-from rait.export.merged import merge_into
+from rait.export.merged import in_words, merge_into
+from rait.inert import inert_markdown
 from rait.manifest import Say
 from rait.models.loading import load_tokenizer
 from rait.prompting import Renderer
@@ -33,12 +34,16 @@ FORMS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What was written: where, what it is, what the user should know, and the address on the hub if it was uploaded."""
+    """What was written: where, what it is, and the address on the hub if it was uploaded.
+
+    `facts` are for a program; `lines` say them to people, and `notes` what these should know.
+    """
 
     form: str
     strategy: str
     folder: Path
     facts: dict[str, Any]
+    lines: tuple[str, ...]
     notes: tuple[str, ...]
     address: str | None = None
 
@@ -72,11 +77,11 @@ def export(
     notes: list[str] = []
     with new_folder(out) as folder:
         if form == "merged":
-            facts = _write_merged(finished, folder, repository, say)
+            facts, lines = _write_merged(finished, folder, repository, say)
         elif form == "lm-eval":
-            facts = _write_tasks(finished, folder)
+            facts, lines = _write_tasks(finished, folder)
         else:
-            facts, notes = _write_data(finished, form, f"rait_{name}".replace("-", "_"), folder)
+            facts, lines, notes = _write_data(finished, form, f"rait_{name}".replace("-", "_"), folder)
         write_json(
             folder / MARK, {"format": form, "strategy": finished.name, "rait": version("rait"), **facts, "notes": notes}
         )
@@ -85,41 +90,48 @@ def export(
         say(f"uploading to {repository}")
         kind: hub.Kind = "model" if form == "merged" else "dataset"
         address = hub.push(out, repository, kind, public=public, message=f"{finished.name}, as {form}, by rait")
-    return Export(form, finished.name, out, facts, tuple(notes), address)
+    return Export(form, finished.name, out, facts, tuple(lines), tuple(notes), address)
 
 
-def _write_merged(finished: Finished, folder: Path, repository: str | None, say: Say) -> dict[str, Any]:
+Facts = tuple[dict[str, Any], list[str]]
+"""What an export holds, for a program and in lines for people."""
+
+
+def _write_merged(finished: Finished, folder: Path, repository: str | None, say: Say) -> Facts:
     check = merge_into(finished, folder, say)
     _write(folder / "README.md", model_card(finished, load_tokenizer(finished.recipe.model), check, repository))
-    return asdict(check)
+    return asdict(check), in_words(check)
 
 
-def _write_data(finished: Finished, form: str, name: str, folder: Path) -> tuple[dict[str, Any], list[str]]:
+def _write_data(finished: Finished, form: str, name: str, folder: Path) -> tuple[dict[str, Any], list[str], list[str]]:
     tokenizer, prompt = load_tokenizer(finished.recipe.model), finished.recipe.prompt
     examples = finished.examples()
     questions = finished.questions("train", {example.id for example in examples})
     pairs = formats.taught(examples, questions, prompt, tokenizer)
     marks = formats.marks_of(tokenizer, Renderer(tokenizer, prompt, may_refuse=True))
     files = formats.write_data(form, pairs, marks, name, folder)
-    notes = formats.notes_on(pairs)
+    notes = [*formats.notes_on(pairs), *formats.reworded(form, marks)]
     card = dataset_card(
         finished,
         title=f"{finished.name} for {form}",
         summary=(
             f'Questions that a language model knows, with their answers, and questions that it does not, with "'
-            f'{prompt.refusal}": chosen for one model, {Path(finished.recipe.model.source).name}, and of use for it.'
+            f'{inert_markdown(prompt.refusal)}": chosen for one model, '
+            f"{inert_markdown(Path(finished.recipe.model.source).name)}, and of use for it."
         ),
         files={file: _ABOUT.get(_kind(file), "the examples") for file in files},
         pairs=pairs,
         first=formats.ROWS[form](pairs[0], marks),
         usage=_USAGE[form].format(name=name),
         notes=notes,
+        results=results_of(finished),
     )
     _write(folder / "README.md", card)
-    return {"examples": len(pairs), "files": files}, notes
+    facts = {"examples": len(pairs), "files": files}
+    return facts, [f"{len(pairs)} examples, in {', '.join(files)}"], notes
 
 
-def _write_tasks(finished: Finished, folder: Path) -> dict[str, Any]:
+def _write_tasks(finished: Finished, folder: Path) -> Facts:
     names = write_tasks(finished, load_tokenizer(finished.recipe.model), folder)
     files = {f"{name}.yaml": f"the task {name}; its questions stand in {name}.jsonl" for name in names}
     card = dataset_card(
@@ -131,9 +143,10 @@ def _write_tasks(finished: Finished, folder: Path) -> dict[str, Any]:
         ),
         files={**files, "utils.py": "reads and scores, with the files in rait_scoring/; rait need not be installed"},
         usage=_USAGE["lm-eval"].format(names=",".join(names)),
+        results=results_of(finished),
     )
     _write(folder / "README.md", card)
-    return {"tasks": names}
+    return {"tasks": names}, [f"tasks: {', '.join(names)}"]
 
 
 _ABOUT = {

@@ -10,13 +10,14 @@ state). The options are scored by their letters, as in the paper, or by their te
 from collections.abc import Callable, Iterable, Iterator
 from math import fsum, log
 
-from rait.errors import InputError
+from rait.errors import InputError, NotFiniteError
 from rait.models.loading import LoadedModel
+from rait.models.memory import TOGETHER
+from rait.progress import say
 from rait.prompting import Renderer
 from rait.records import KnowledgeState, Question, own_fields
 from rait.tables import batched
 
-TOGETHER = 1024  # questions scored at a time
 _DECIMALS = 6  # of a probability: equal knowledge must tie, whatever a batch made of the last digits
 
 
@@ -26,23 +27,28 @@ def query_choices(
     render: Renderer,
     *,
     advance: Callable[[int], None] = lambda _: None,
+    say: Callable[[str], None] = say,
 ) -> Iterator[KnowledgeState]:
     """Yield the knowledge state of every question, in the order given; `advance` is told of each that is scored.
 
-    Raises `InputError` for a question without options, and `ModelError` where the options cannot be told apart.
+    Raises `InputError` for a question without options, `ModelError` where the options cannot be told apart, and
+    `NotFiniteError` with ids where logits are not finite.
     """
     for part in batched(questions, TOGETHER):
         for question in part:
             _target(question)  # before anything is scored
         found: dict[int, tuple[float, ...]] = {}
-        for index, probabilities in option_probabilities(loaded, part, render):
-            found[index] = probabilities
-            advance(1)
+        try:
+            for index, probabilities in option_probabilities(loaded, part, render, say):
+                found[index] = probabilities
+                advance(1)
+        except NotFiniteError as error:
+            raise error.of([question.id for question in part]) from None
         yield from (state_of(question, found[index]) for index, question in enumerate(part))
 
 
 def option_probabilities(
-    loaded: LoadedModel, questions: list[Question], render: Renderer
+    loaded: LoadedModel, questions: list[Question], render: Renderer, say: Callable[[str], None] = say
 ) -> Iterator[tuple[int, tuple[float, ...]]]:
     """Yield (index of the question, probability of each of its options), in no particular order."""
     from rait.models.scoring import score_letters, score_texts
@@ -50,9 +56,9 @@ def option_probabilities(
     prompts = list(map(render, questions))
     choices = list(map(render.choices, questions))
     if render.prompt.choice == "letter":
-        yield from score_letters(loaded.model, loaded.tokenizer, prompts, choices)
+        yield from score_letters(loaded.model, loaded.tokenizer, prompts, choices, say=say)
     else:
-        for index, scores in score_texts(loaded.model, loaded.tokenizer, prompts, choices):
+        for index, scores in score_texts(loaded.model, loaded.tokenizer, prompts, choices, say=say):
             yield index, scores.probabilities
 
 

@@ -11,15 +11,16 @@ no sample, with the kurtosis of its steps.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, tee
+from itertools import chain, islice, tee
 
-from rait.errors import InputError
+from rait.errors import InputError, NotFiniteError
 from rait.judging import match
 from rait.knowledge.certainty import certainties, distinct_texts
 from rait.knowledge.choices import query_choices
 from rait.models.answers import Answers
 from rait.models.embedding import Embed
 from rait.models.loading import LoadedModel
+from rait.progress import say
 from rait.prompting import Renderer
 from rait.recipe import Probe
 from rait.records import Answer, KnowledgeState, Question, own_fields
@@ -39,11 +40,13 @@ def query(
     *,
     seed: int,
     advance: Callable[[int], None] = lambda _: None,
+    say: Callable[[str], None] = say,
 ) -> Iterator[KnowledgeState]:
     """Yield the knowledge state of every question, in the order given; `advance` is told of each that is answered.
 
     Questions are read as the work goes on, and what is held does not grow with their number. They are all open-ended or
-    all multiple choice, which needs no `embed`; raises `InputError` where they are not.
+    all multiple choice, which needs no `embed`; raises `InputError` where they are not, and `NotFiniteError` with ids
+    where a model's numbers are not finite. `say` is told where memory makes for smaller forward passes.
     """
     from rait.models.sampler import Sampling, draw
 
@@ -52,7 +55,7 @@ def query(
         return
     questions = chain([first], questions)
     if first.options:
-        yield from query_choices(loaded, questions, render, advance=advance)
+        yield from query_choices(loaded, questions, render, advance=advance, say=say)
         return
     if embed is None:
         raise InputError("open-ended questions need a sentence model, whose embeddings give the certainty of answers")
@@ -62,14 +65,21 @@ def query(
     sampling = Sampling(probe.samples, probe.temperature, probe.max_new_tokens, greedy=True)
     drawn: dict[int, Answers] = {}
     out = 0  # questions whose states have been yielded
-    for index, answers in draw(loaded.model, loaded.tokenizer, prompts, seeds, sampling):
-        drawn[index] = answers
-        advance(1)
-        if all(number in drawn for number in range(out, out + _TOGETHER)):
-            yield from _states(
-                [(question, drawn.pop(out + i)) for i, question in zip(range(_TOGETHER), asked, strict=False)], embed
-            )
-            out += _TOGETHER
+    try:
+        for index, answers in draw(loaded.model, loaded.tokenizer, prompts, seeds, sampling, say=say):
+            drawn[index] = answers
+            advance(1)
+            if all(number in drawn for number in range(out, out + _TOGETHER)):
+                yield from _states(
+                    [(question, drawn.pop(out + i)) for i, question in zip(range(_TOGETHER), asked, strict=False)],
+                    embed,
+                )
+                out += _TOGETHER
+    except NotFiniteError as error:
+        if all(isinstance(place, str) for place in error.places):  # of embeddings, and named
+            raise
+        read = islice(asked, max(int(place) for place in error.places) + 1 - out)
+        raise error.of({out + place: question.id for place, question in enumerate(read)}) from None
     yield from _states([(question, drawn[out + i]) for i, question in enumerate(asked)], embed)
 
 
@@ -85,7 +95,13 @@ def _open_ended(question: Question) -> Question:
 def _states(answered: Sequence[tuple[Question, Answers]], embed: Embed) -> Iterator[KnowledgeState]:
     responses = {question.id: _responses(question, answers) for question, answers in answered}
     rows = distinct_texts(responses)
-    sigma = certainties(responses, rows, embed(list(rows))) if rows else {}
+    try:
+        points = embed(list(rows)) if rows else None
+    except NotFiniteError as error:
+        broken = {text for text, row in rows.items() if row in error.places}
+        ids = [id for id, found in responses.items() if not broken.isdisjoint(answer.text for answer in found)]
+        raise NotFiniteError(error.what, ids) from None
+    sigma = {} if points is None else certainties(responses, rows, points)
     return (_state(question, responses[question.id], sigma[question.id], answers) for question, answers in answered)
 
 

@@ -1,36 +1,27 @@
 """The model and the sentence model that come as ordinary Python packages, for a first run without any hub.
 
 Gemma 3 270M (base) is packaged as a quantised GGUF file. Its first use dequantises it once into a folder of the user's
-cache, in the usual Hugging Face form; a folder that is damaged or half written is noticed by its checksums and
-made anew.
+cache, in the usual Hugging Face form, one process at a time. A folder that is damaged or half written is noticed by its
+checksums and made anew; its large files are read through again only where their times or sizes say that they changed.
 """
 
 import json
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from hashlib import file_digest
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rait.errors import ModelError
+from rait.errors import ModelError, first_line
+from rait.models.checksums import cache_folder, checksum, read_through
 
 GEMMA = "gemma-3-270m"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 _FORM = 1  # raise when the way of converting changes
 _SUMS = "checksums.json"
-_STAMPS = ".whole"  # sizes and times of the files when their checksums were last right
-
-
-def cache_folder() -> Path:
-    """Where converted models lie: $RAIT_CACHE, else $XDG_CACHE_HOME/rait, else ~/.cache/rait."""
-    if own := os.environ.get("RAIT_CACHE"):
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "rait"
+_STAMPS = ".whole"  # which earlier versions wrote beside the files
 
 
 def gemma_folder(say: Callable[[str], None] = lambda _: None) -> Path:
@@ -44,6 +35,8 @@ def gemma_folder(say: Callable[[str], None] = lambda _: None) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f"{GEMMA}.lock"):
+            for dead in folder.parent.glob(f".{GEMMA}.*"):  # of a process that was killed: who converts holds the lock
+                shutil.rmtree(dead, ignore_errors=True)
             problem = _damage(folder)
             if problem is None:
                 return folder
@@ -51,9 +44,15 @@ def gemma_folder(say: Callable[[str], None] = lambda _: None) -> Path:
                 say(f"The model cache {folder} is damaged ({problem}); making it again.")
                 shutil.rmtree(folder)
             _convert(folder, say)
-    except OSError as error:
+    except Exception as error:
+        # The safetensors library has an exception of its own for a full disk.
+        if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
+            raise
+        if _damage(folder) is None:  # a cache that may be read and not written
+            return folder
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise ModelError(
-            f"cannot write the model cache {folder}: {error.strerror or error}; free 1.5 GB there or set RAIT_CACHE"
+            f"cannot write the model cache {folder}: {reason}; free 1.5 GB there or set RAIT_CACHE"
         ) from error
     return folder
 
@@ -82,41 +81,19 @@ def minilm_folder() -> Path | None:
 
 
 def _damage(folder: Path) -> str | None:
-    """What is wrong with a converted folder, or None.
-
-    A file is read through when its size or its time is another than when it was last found whole.
-    """
+    """What is wrong with a converted folder, or None."""
     if not folder.exists():
         return "missing"
     try:
         sums = json.loads((folder / _SUMS).read_text("utf-8"))
-        now = {name: _stamp(folder / name) for name in sums}
-        if _read_stamps(folder) == now:
-            return None
+        if strange := sorted({path.name for path in folder.iterdir()} - {*sums, _SUMS, _STAMPS}):
+            return f"{strange[0]} is none of its files"
         for name, wanted in sums.items():
-            if _sum(folder / name) != wanted:
+            if checksum(folder / name) != wanted:
                 return f"{name} has changed"
-        (folder / _STAMPS).write_text(json.dumps(now), "utf-8")
-    except (OSError, ValueError, AttributeError) as error:
-        return str(error)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        return first_line(error)
     return None
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
-def _stamp(path: Path) -> list[int]:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
-
-
-def _read_stamps(folder: Path) -> Any:
-    try:
-        return json.loads((folder / _STAMPS).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _convert(folder: Path, say: Callable[[str], None]) -> None:
@@ -137,7 +114,7 @@ def _convert(folder: Path, say: Callable[[str], None]) -> None:
         made = Path(scratch) / "made"
         model.to(torch.bfloat16).save_pretrained(made)
         tokenizer.save_pretrained(made)
-        sums = {path.name: _sum(path) for path in sorted(made.iterdir())}
+        sums = {path.name: read_through(path) for path in sorted(made.iterdir())}
         (made / _SUMS).write_text(json.dumps(sums, indent=2), "utf-8")
         made.rename(folder)
     say(f"Converted in {time.monotonic() - start:.0f} s.")

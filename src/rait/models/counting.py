@@ -15,6 +15,7 @@ from typing import Any
 
 from rait.models.sampler import GROUP_QUESTIONS, WINDOW_QUESTIONS, _common_prefix
 from rait.models.scoring import (
+    PASS_ROWS,
     SPARE_ROWS,
     TREE_ROWS,
     _batches,
@@ -74,7 +75,7 @@ def scored(tokenizer: Any, prompts: Sequence[str], options: Sequence[Sequence[st
         items = (_Item(i, own, continuations(tokenizer, prompts[i], own, options[i])) for i, own in ids)
     rows = longest = 0
     spine: Tokens = []
-    for batch in _batches(items):
+    for batch in _batches(items, PASS_ROWS):
         common = batch[0].prompt[: _common(batch)]
         kept = _shared(spine, common)
         if len(common) - kept >= SPARE_ROWS:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rait.errors import ModelError
+from rait.errors import NotFiniteError
 from rait.models.tree import Head
 
 _CHUNK = 512  # tokens of the vocabulary that are looked at together when one of them is searched for
@@ -62,7 +62,7 @@ def next_tokens(head: Head, hidden: Tensor, asked: Sequence[Asked], temperature:
 
     Probabilities are those at `temperature`, and at 1 where it is 0: then every draw is the most probable token, ties
     going to the first. Kurtosis is that of the model's own distribution, temperature 1, whatever the draws are made at.
-    Raises `ModelError` where logits are not finite.
+    Raises `NotFiniteError`, with the numbers of rows, where logits are not finite.
     """
     start = 0
     for logits in head.blocks(hidden):
@@ -70,10 +70,10 @@ def next_tokens(head: Head, hidden: Tensor, asked: Sequence[Asked], temperature:
         start += len(logits)
         chunks = _chunked(logits)
         highest, best = _highest(chunks)
-        if not bool(torch.isfinite(highest).all()):
-            raise ModelError(
-                "the model's logits are not finite; check its weights, or load it with model.dtype=float32"
-            )
+        finite = torch.isfinite(highest)
+        if not bool(finite.all()):
+            broken = (~finite).nonzero()[:, 0].tolist()
+            raise NotFiniteError("logits", [start - len(logits) + row for row in broken])
         chunks.sub_(highest[:, None, None])
         rows = chunks.view(len(chunks), -1)[:, : head.vocabulary]  # the same memory
         greedy = [row for row, one in enumerate(some) if one.greedy]

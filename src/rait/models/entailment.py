@@ -31,9 +31,11 @@ def load_entailment(source: str) -> Entails:
 
     logging.disable_progress_bar()
     try:
-        relations = relations_of(AutoConfig.from_pretrained(source).id2label, source)
-        tokenizer: Any = AutoTokenizer.from_pretrained(source)
-        model, notes = AutoModelForSequenceClassification.from_pretrained(source, output_loading_info=True)
+        relations = relations_of(AutoConfig.from_pretrained(source, trust_remote_code=False).id2label, source)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model, notes = AutoModelForSequenceClassification.from_pretrained(
+            source, output_loading_info=True, use_safetensors=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelError(
             f"cannot load the entailment model {source}: {first_line(error)} Check its name or folder and the network"

@@ -8,13 +8,17 @@ the model has made of it just before it would answer. The question stands alone,
 which would make all questions alike.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rait.errors import InputError, ModelError
+from rait.errors import InputError, NotFiniteError
+from rait.models.context import context_of
 from rait.models.loading import LoadedModel
+from rait.models.memory import Items, halving
+from rait.progress import say
 
 Features = NDArray[np.float32]
 
@@ -26,32 +30,50 @@ _DIGITS = 12
 """Cosines are rounded to so many decimals, so that equal vectors tie however their products were summed up."""
 
 
-def last_states(loaded: LoadedModel, texts: Sequence[str], advance: Callable[[int], None]) -> Features:
+def last_states(
+    loaded: LoadedModel,
+    texts: Sequence[str],
+    advance: Callable[[int], None],
+    *,
+    ids: Sequence[str] | None = None,
+    say: Callable[[str], None] = say,
+) -> Features:
     """Return the hidden state of the last layer, after the final norm, at the last token of each text: (n, hidden).
 
-    `advance` is called with the number of texts just done. Texts that begin alike share the computation. Raises
-    `InputError` for a text without a token, `ModelError` where a state is not finite.
+    `advance` is called with the number of texts just done. Texts that begin alike share the computation; of one that is
+    longer than the model's context the end is read. Raises
+    `InputError` for a text without a token, `NotFiniteError`, with those of `ids` or numbers of texts, where a state is
+    not finite. Where memory runs out fewer texts are read at a time, which `say` is told.
     """
     import torch
 
     from rait.models.tree import encode, read, tree_attention
 
     model = loaded.model
-    tokens = [encode(loaded.tokenizer, text) for text in texts]
+    limit = context_of(model) or sys.maxsize
+    tokens = [encode(loaded.tokenizer, text)[-limit:] for text in texts]
     empty = [index for index, text in enumerate(tokens) if not text]
     if empty:
         raise InputError(f"{len(empty)} texts have no token (the first is number {empty[0] + 1}); remove them")
     found = np.zeros((len(texts), model.config.get_text_config().hidden_size), dtype=np.float32)
-    with torch.inference_mode(), tree_attention(model):
-        for batch in batches(tokens):
-            states, rows = read(model, [tokens[index] for index in batch])
-            last = states[torch.stack([own[-1] for own in rows])].float()
-            if not bool(torch.isfinite(last).all()):
-                raise ModelError(
-                    "the model's hidden states are not finite; check its weights, or load it with model.dtype=float32"
-                )
-            found[batch] = last.cpu().numpy()
-            advance(len(batch))
+
+    def attempt(items: Items[list[int]], size: int) -> Iterator[tuple[int, Features]]:
+        places, texts = zip(*items, strict=True)
+        for batch in batches(texts, size):
+            with torch.inference_mode(), tree_attention(model):
+                states, rows = read(model, [texts[place] for place in batch])
+                last = states[torch.stack([own[-1] for own in rows])].float()
+            broken = (~torch.isfinite(last).all(dim=1)).nonzero()[:, 0].tolist()
+            if broken:
+                raise NotFiniteError("hidden states", [places[batch[row]] for row in broken])
+            yield from zip((places[place] for place in batch), last.cpu().numpy(), strict=True)
+
+    try:
+        for index, state in halving(enumerate(tokens), PASS_TOKENS, attempt, say) if tokens else ():
+            found[index] = state
+            advance(1)
+    except NotFiniteError as error:
+        raise error.of(ids) if ids is not None else error from None
     return found
 
 
@@ -83,12 +105,12 @@ def nearest(queries: Features, keys: Features, k: int) -> tuple[NDArray[np.int64
     return places, cosines
 
 
-def batches(tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Yield indices of texts, in the order of their tokens so that equal beginnings meet, up to a number of tokens."""
+def batches(tokens: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
+    """Yield indices of texts, in the order of their tokens so that equal beginnings meet, up to so many tokens."""
     batch: list[int] = []
     size = 0
     for index in sorted(range(len(tokens)), key=lambda index: list(tokens[index])):
-        if batch and size + len(tokens[index]) > PASS_TOKENS:
+        if batch and size + len(tokens[index]) > most:
             yield batch
             batch, size = [], 0
         batch.append(index)

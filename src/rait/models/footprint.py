@@ -9,7 +9,7 @@ and the sentence model, which stay in main memory, and what the layers keep of a
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import exp
 from pathlib import Path
@@ -67,11 +67,11 @@ def shape_of(path: Path, dtype: str) -> Shape:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if path.is_file():
-        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
     else:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     with torch.device("meta"):  # every layer with its sizes, and no memory behind them
-        network = AutoModelForCausalLM.from_config(config)
+        network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     text = config.get_text_config()
     stored = config.dtype or text.dtype or torch.float32
     precision = stored if dtype == "auto" else getattr(torch, dtype)
@@ -125,6 +125,22 @@ def lora_parameters(shape: Shape, settings: Tuning) -> int:
 def kernels(steps: int) -> int:
     """Bytes of the compiled kernels that a training of so many steps leaves: its batches differ in their rows."""
     return int(_KERNELS * (1 - exp(-steps / _SETTLED)))
+
+
+def over_limit(parts: Mapping[str, tuple[int, int]], gib: float) -> tuple[str, ...]:
+    """A line for each part that may need more than so many GiB: bytes in all, and of those the libraries'.
+
+    Libraries stay in main memory, so on a GPU they do not count.
+    """
+    import torch
+
+    on_gpu, most = torch.cuda.is_available(), gib * 2**30
+    sizes = {name: total - libraries * on_gpu for name, (total, libraries) in parts.items()}
+    return tuple(
+        f"{name} may take {size / 1e9:.1f} GB, and memory_limit={gib:g} GiB is {most / 1e9:.1f} GB"
+        for name, size in sizes.items()
+        if size > most
+    )
 
 
 def _is_target(name: str, targets: str | tuple[str, ...]) -> bool:

@@ -10,6 +10,10 @@ def load_gguf(path: Path, dtype: Any) -> tuple[Any, Any]:
 
     # Without dequantize the weights come out dense as well, but tagged as quantised: not trainable, not saved.
     network = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=dtype, quantization_config=GgufConfig(dequantize=True)
+        path.parent,
+        gguf_file=path.name,
+        dtype=dtype,
+        quantization_config=GgufConfig(dequantize=True),
+        trust_remote_code=False,  # what lies beside the file is not asked either
     )
-    return network, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    return network, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)

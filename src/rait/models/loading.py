@@ -10,6 +10,7 @@ folder or file on this machine first, so that loading, fingerprints and errors a
 import ctypes
 import gc
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,16 +19,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from rait.errors import ModelError, first_line
+from rait.errors import ModelError, RaitError, first_line, some
 from rait.models import bundled
+from rait.models.checksums import checksum
 from rait.models.gguf import load_gguf
+from rait.models.tuned import check_base, check_finite, with_adapter
 from rait.recipe import Model
 from rait.settings import DIAL_FILE
 
-BASE_FILE = "rait_base.json"  # beside an adapter: the model that it belongs to
-_WINDOWS, _WINDOW = 256, 64 << 10
+_SUFFIXES = {".json", ".safetensors", ".model", ".txt", ".jinja", ".bin"}
 _PATTERNS = ["*.json", "*.model", "*.txt", "*.jinja"]
 _WEIGHTS = ["*.safetensors"]
+_UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # pickles
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ def locate(model: Model, say: Callable[[str], None] = lambda _: None, *, weights
     """
     if model.source == bundled.GEMMA:
         return bundled.gemma_folder(say)
-    path = Path(model.source).expanduser()
+    path = Path(os.path.expanduser(model.source))
     if path.exists():
         if path.is_dir() and not (path / "config.json").is_file():
             raise ModelError(
@@ -75,26 +78,20 @@ def locate(model: Model, say: Callable[[str], None] = lambda _: None, *, weights
 
 
 def fingerprint(path: Path) -> str:
-    """A short hash that changes with the weights, the configuration or the tokenizer at `path`.
+    """A short hash that changes with any byte of the weights, the configuration, the tokenizer or its chat templates.
 
-    Of large files the size and 256 windows of 64 KiB, evenly spread, count: it takes no time on a large model.
+    `path` is a model folder or file, or what was tuned. Large files are read once, and again when they have changed
+    (`checksums.checksum`).
     """
-    digest = sha256()
-    for file in [path] if path.is_file() else sorted(item for item in path.iterdir() if item.is_file()):
-        if path.is_dir() and file.suffix not in {".json", ".safetensors", ".model", ".txt", ".jinja", ".bin"}:
-            continue
-        if file.name == DIAL_FILE:
-            continue
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}\n".encode())
-        with file.open("rb") as stream:
-            if size <= _WINDOWS * _WINDOW:
-                digest.update(stream.read())
-                continue
-            for window in range(_WINDOWS):
-                stream.seek(window * (size - _WINDOW) // (_WINDOWS - 1))
-                digest.update(stream.read(_WINDOW))
-    return digest.hexdigest()[:16]
+    files = [path] if path.is_file() else _parts(path)
+    sums = [f"{file.relative_to(path.parent if path.is_file() else path)} {checksum(file)}\n" for file in files]
+    return sha256("".join(sums).encode()).hexdigest()[:16]
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The files of a model folder that decide what the model says; not the dial, which is set when tuning is over."""
+    found = [*folder.iterdir(), *(folder / "additional_chat_templates").glob("*.jinja")]
+    return sorted(path for path in found if path.is_file() and path.suffix in _SUFFIXES and path.name != DIAL_FILE)
 
 
 def load(
@@ -102,11 +99,12 @@ def load(
 ) -> LoadedModel:
     """Load a model for inference, with what was tuned on it if given; on a GPU where there is one.
 
-    `adapter` is the folder that fine-tuning wrote: a LoRA adapter, or the whole model after full fine-tuning.
-    Raises `ModelError` when something is missing or damaged, or when the adapter belongs to another model.
+    `adapter` is the folder that fine-tuning wrote: a LoRA adapter, or the whole model after full fine-tuning. Of one
+    that was made elsewhere `say` is told what cannot be checked.
+    Raises `ModelError` when something is missing or damaged, when a weight is not finite, and when the adapter belongs
+    to another model or would change nothing.
     """
     import torch
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     from rait.models.tree import check_tree
@@ -115,7 +113,8 @@ def load(
     path = locate(model, say)
     mark = fingerprint(path)
     if adapter is not None:
-        _check_base(Path(adapter), mark)
+        _check_kind(Path(adapter))
+        check_base(Path(adapter), path, mark, say)
         if (Path(adapter) / "config.json").is_file():
             path, adapter = Path(adapter), None
     with _readable(f"the model at {path}"):
@@ -123,17 +122,26 @@ def load(
             network, tokenizer = load_gguf(path, _dtype(model.dtype))
         else:
             tokenizer = _tokenizer(model, path)
-            network = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(model.dtype))
+            _check_weights(path)
+            network = _network(path, model.dtype)
     network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    check_finite(network.named_parameters(), f"the model at {path}")
     check_tree(network)
     if adapter is not None:
-        from peft import PeftModel
-
         with _readable(f"the adapter at {adapter}"), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of one library about another's names
-            # In the base's precision, in which it was trained under autocast: no casts at every layer.
-            network = PeftModel.from_pretrained(network, adapter).eval().to(network.dtype).get_base_model()
+            network = with_adapter(network, Path(adapter))
     return LoadedModel(network, tokenizer, model.source, mark)
+
+
+def check_devices() -> None:
+    """Raise `ModelError` where more than one GPU is visible, of which a process can tune on one alone."""
+    import torch
+
+    if (count := torch.cuda.device_count()) > 1:
+        raise ModelError(
+            f"{count} GPUs are visible, and tuning uses one; name it in the environment, such as CUDA_VISIBLE_DEVICES=0"
+        )
 
 
 def release() -> None:
@@ -160,8 +168,8 @@ def _tokenizer(model: Model, path: Path) -> Any:
     from transformers import AutoTokenizer
 
     if path.is_file():
-        return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    return AutoTokenizer.from_pretrained(path)
+        return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
 
 @contextmanager
@@ -170,27 +178,52 @@ def _readable(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{what} comes with Python code of its own, which is not run; use a model that transformers knows"
+            ) from error
         raise ModelError(f"cannot load {what}: {first_line(error)}") from error
-    except Exception as error:
-        # The safetensors and tokenizers libraries raise bare exceptions of their own.
-        if type(error).__name__ != "SafetensorError" and type(error) is not Exception:
-            raise
-        raise ModelError(f"cannot load {what}: {first_line(error)}; fetch or make it again") from error
+    except RaitError:
+        raise
+    except Exception as error:  # over a file that is not as they expect it, the libraries stumble in every way
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ModelError(f"cannot load {what}: {reason}; fetch or make it again") from error
 
 
-def _check_base(adapter: Path, mark: str) -> None:
-    """Refuse a folder that holds nothing tuned, or something tuned on another model."""
+def _check_weights(folder: Path) -> None:
+    """Refuse a folder whose weights are not in safetensors: other files may run code when they are read."""
+    if not any(folder.glob("*.safetensors")):
+        others = sorted(path.name for path in folder.iterdir() if path.suffix in _UNSAFE)
+        found = f" ({', '.join(others[:3])} could run code when read, and is left alone)" if others else ""
+        raise ModelError(f"{folder} holds no weights in safetensors{found}; save them so, with save_pretrained")
+
+
+def _check_kind(adapter: Path) -> None:
+    """Refuse a folder that holds nothing tuned."""
     if not any((adapter / name).is_file() for name in ("adapter_config.json", "config.json")):
         raise ModelError(f"{adapter} holds no adapter_config.json; name the folder of an adapter in PEFT form")
-    base = adapter / BASE_FILE
-    if base.is_file():
-        with _readable(str(base)):
-            wanted = json.loads(base.read_text("utf-8"))
-        if wanted["fingerprint"] != mark:
-            raise ModelError(
-                f"the adapter at {adapter} was trained on {wanted['source']} ({wanted['fingerprint']}), "
-                f"this model is another one ({mark}); load the adapter on its own base model"
-            )
+    _check_weights(adapter)
+    settings = adapter / "adapter_config.json"
+    if settings.is_file():
+        with _readable(str(settings)):
+            foreign = json.loads(settings.read_text("utf-8")).get("megatron_config")
+        if foreign:  # PEFT would import the module that stands in it
+            raise ModelError(f"{settings} is for Megatron, whose modules are not imported; use one for transformers")
+
+
+def _network(path: Path, dtype: str) -> Any:
+    """The model of a folder; weights that it lacks would be made up at random."""
+    from transformers import AutoModelForCausalLM
+
+    network, found = AutoModelForCausalLM.from_pretrained(
+        path, dtype=_dtype(dtype), use_safetensors=True, trust_remote_code=False, output_loading_info=True
+    )
+    if wrong := sorted(map(str, (*found["missing_keys"], *found["mismatched_keys"]))):
+        raise ModelError(
+            f"the model at {path} lacks {len(wrong)} weights, or has them in another shape: {some(wrong)}; "
+            "fetch or make it again"
+        )
+    return network
 
 
 def _dtype(name: str) -> Any:

@@ -12,14 +12,16 @@ All three come from one walk along the tree of an answer's tokens (`rait.models.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import exp
 from typing import Any
 
+from rait.errors import NotFiniteError
 from rait.models.sampler import Sampling, draw
 from rait.models.scoring import continuations
 from rait.models.tree import encode, end_tokens
+from rait.progress import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,18 @@ class Weighed:
 
 
 def weigh(
-    model: Any, tokenizer: Any, prompts: Sequence[str], refusal: str, max_new_tokens: int
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    refusal: str,
+    max_new_tokens: int,
+    *,
+    rows: int | None = None,
+    say: Callable[[str], None] = say,
 ) -> Iterator[tuple[int, Weighed]]:
     """Yield (index of the prompt, what is answered and how probable the completion `refusal` is), in no order.
 
-    Raises `ModelError` where the refusal has no token, or as `draw` does.
+    `rows` and `say` as for `draw`. Raises `ModelError` where the refusal has no token, or as `draw` does.
     """
     alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):  # a tokenizer may join the seam in more ways than one
@@ -47,10 +56,13 @@ def weigh(
     for tokens, indices in alike.items():
         sampling = Sampling(samples=1, temperature=0, max_new_tokens=max_new_tokens, refusal=tokens)
         asked = (prompts[index] for index in indices)
-        for place, found in draw(model, tokenizer, asked, [0] * len(indices), sampling):
-            (response,) = found.counts
-            probability = min(1.0, exp(found.refusal or 0.0))  # rounding may leave a hair above 1
-            yield indices[place], Weighed(response, probability, found.instead)
+        try:
+            for place, found in draw(model, tokenizer, asked, [0] * len(indices), sampling, rows=rows, say=say):
+                (response,) = found.counts
+                probability = min(1.0, exp(found.refusal or 0.0))  # rounding may leave a hair above 1
+                yield indices[place], Weighed(response, probability, found.instead)
+        except NotFiniteError as error:
+            raise error.of(indices) from None
 
 
 def refusal_tokens(model: Any, tokenizer: Any, prompt: str, refusal: str) -> tuple[int, ...]:

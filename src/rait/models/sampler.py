@@ -17,7 +17,7 @@ Each question has a random generator of its own, so a result does not depend on 
 the rounding of the matrix products. With temperature 0 the most probable token is taken: greedy decoding.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -27,14 +27,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rait.errors import NotFiniteError
 from rait.models.answers import Answers, Path, Reader
 from rait.models.drawing import Asked, Step, next_tokens
+from rait.models.memory import LEAST_ROWS, Items, halving
 from rait.models.tree import Head, Layer, Rows, encode, end_tokens, tree_attention
+from rait.progress import say
 
 # Sizes that keep two cores busy and memory small; they change speed, not results.
 GROUP_QUESTIONS = 8  # questions whose rows attend together: larger means fewer, wider attention calls
 STEP_ROWS = 768  # new groups are admitted while a forward pass has fewer rows than this
 WINDOW_QUESTIONS = 512  # questions sorted at a time
+
+_Item = tuple[str, int]  # a prompt and its seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +64,44 @@ class Sampling:
 
 
 def draw(
-    model: Any, tokenizer: Any, prompts: Iterable[str], seeds: Iterable[int], sampling: Sampling
+    model: Any,
+    tokenizer: Any,
+    prompts: Iterable[str],
+    seeds: Iterable[int],
+    sampling: Sampling,
+    *,
+    rows: int | None = None,
+    say: Callable[[str], None] = say,
 ) -> Iterator[tuple[int, Answers]]:
     """Yield (index of the prompt, its answers) as answers are complete, in no particular order.
 
     `prompts` and `seeds`, as many of each, are read as the work goes on. An answer ends at an end-of-text token, at the
-    first line break after some text, or after `max_new_tokens`; texts are stripped. Raises `ModelError` when the
-    model's attention cannot be driven this way or its logits are not finite.
+    first line break after some text, or after `max_new_tokens`; texts are stripped. A forward pass has about `rows`
+    rows, `STEP_ROWS` if None; where memory runs out they are halved, which `say` is told. Raises `ModelError` when the
+    model's attention cannot be driven this way or memory does not suffice at all, and `NotFiniteError`, with indices of
+    prompts, when its logits are not finite.
     """
     reader = Reader(tokenizer, end_tokens(model, tokenizer), sampling.max_new_tokens)
     model.eval()
+
+    def attempt(items: Items[_Item], rows: int) -> Iterator[tuple[int, Answers]]:
+        return _draw(model, tokenizer, items, sampling, reader, rows)
+
+    items = enumerate(zip(prompts, seeds, strict=True))
+    yield from halving(items, STEP_ROWS if rows is None else rows, attempt, say)
+
+
+def _draw(
+    model: Any, tokenizer: Any, items: Items[_Item], sampling: Sampling, reader: Reader, most: int
+) -> Iterator[tuple[int, Answers]]:
+    """The same with passes of up to about so many rows."""
     with tree_attention(model), torch.inference_mode():
         forest = _Forest(model)
-        groups = _groups(forest, tokenizer, zip(prompts, seeds, strict=True), sampling)
+        groups = _groups(forest, tokenizer, items, sampling, most)
         active: list[_Group] = []
         while True:
             rows = sum(len(group.pending) for group in active)
-            while rows < STEP_ROWS and (group := next(groups, None)):
+            while rows < most and (group := next(groups, None)):
                 active.append(group)
                 rows += len(group.pending)
             if not active:
@@ -83,8 +109,11 @@ def draw(
             hidden, leaves = forest.forward(active)
             asked = [leaf.asked() for leaf in leaves]
             steps = next_tokens(forest.head, hidden, asked, sampling.temperature)
-            for leaf, step in zip(leaves, steps, strict=True):
-                leaf.node.group.extend(leaf, step, reader)
+            try:
+                for leaf, step in zip(leaves, steps, strict=True):
+                    leaf.node.group.extend(leaf, step, reader)
+            except NotFiniteError as error:
+                raise error.of([leaf.walk.index for leaf in leaves]) from None
             for leaf in leaves:
                 leaf.node.group.settle(leaf.node)
             for group in [group for group in active if not group.pending]:
@@ -95,20 +124,20 @@ def draw(
 
 
 def _groups(
-    forest: "_Forest", tokenizer: Any, prompts: Iterable[tuple[str, int]], sampling: Sampling
+    forest: "_Forest", tokenizer: Any, items: Items[_Item], sampling: Sampling, rows: int
 ) -> Iterator["_Group"]:
     """Prompts and seeds as groups that are ready to be read; neighbours share the tokens of their wording."""
-    numbered = enumerate(prompts)
+    together = max(1, min(GROUP_QUESTIONS, GROUP_QUESTIONS * rows // STEP_ROWS))  # smaller passes, smaller groups
     shared: list[int] = []
     prefix: list[tuple[Tensor, Tensor]] = []
-    while window := list(islice(numbered, WINDOW_QUESTIONS)):
+    while window := list(islice(items, WINDOW_QUESTIONS)):
         tokens = [encode(tokenizer, prompt) for _, (prompt, _) in window]
         if (common := _common_prefix(tokens)) != shared:
-            shared, prefix = common, forest.read_prefix(common)
+            shared, prefix = common, forest.read_prefix(common, rows)
         order = sorted(range(len(tokens)), key=tokens.__getitem__)
-        for start in range(0, len(order), GROUP_QUESTIONS):
+        for start in range(0, len(order), together):
             group = _Group(prefix, len(shared))
-            for place in order[start : start + GROUP_QUESTIONS]:
+            for place in order[start : start + together]:
                 index, (_, seed) = window[place]
                 walk = _Walk(index, np.random.default_rng(seed), sampling.refusal)
                 group.add_prompt(walk, tokens[place][len(shared) :], sampling)
@@ -309,15 +338,16 @@ class _Forest:
         self.device = self.head.device
         self.parts: list[_Part] = []
 
-    def read_prefix(self, tokens: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of the shared prefix for each layer, (heads, tokens, dim) each."""
+    def read_prefix(self, tokens: Sequence[int], rows: int) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of the shared prefix for each layer, (heads, tokens, dim) each; so many rows a pass."""
         if not tokens:
             return []
         group = _Group([], 0)
         parent = -1
         for position, token in enumerate(tokens):
             parent = group.grow(parent, token, position).slot
-        self.forward([group])
+            if len(group.pending) == max(rows, LEAST_ROWS) or position == len(tokens) - 1:
+                self.forward([group])
         return [(keys[:, : len(tokens)], values[:, : len(tokens)]) for keys, values in group.cache]
 
     def forward(self, groups: Sequence[_Group]) -> tuple[Tensor, list[_Leaf]]:

@@ -19,7 +19,6 @@ distinct prefixes (`rait.models.tree`), options sharing their question. Nothing 
 number of rows, and memory does not grow with the number of questions.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, fsum
@@ -27,11 +26,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from rait.errors import ModelError
-from rait.models.tree import Head, Layer, Rows, encode, tree_attention
+from rait.errors import ModelError, NotFiniteError
+from rait.models.memory import Items, halving
+from rait.models.tree import Head, Layer, Rows, encode, log_likelihoods, logits_of, tree_attention
+from rait.progress import say
 
 # Sizes that keep a machine busy and memory small; they change speed, not results.
 PASS_ROWS = 1024  # rows of one forward pass
@@ -60,13 +60,20 @@ class TextScores:
 
 
 def score_letters(
-    model: Any, tokenizer: Any, prompts: Sequence[str], options: Sequence[Sequence[str]]
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    options: Sequence[Sequence[str]],
+    *,
+    rows: int | None = None,
+    say: Callable[[str], None] = say,
 ) -> Iterator[tuple[int, tuple[float, ...]]]:
     """Yield (index of the prompt, probability of each of its option letters), in no particular order.
 
     The probabilities are the softmax over the option letters' logits alone, so they add up to 1. `options[i]` are the
     letters or other labels of prompt i; see `letter_tokens` for how they become tokens, and for the `ModelError` raised
-    where they are not one token each.
+    where they are not one token each. A forward pass has about `rows` rows, `PASS_ROWS` if None, halved where memory
+    runs out, which `say` is told. Raises `NotFiniteError`, with indices of prompts, where logits are not finite.
     """
     head = Head(model)
 
@@ -77,23 +84,32 @@ def score_letters(
     def finish(items: Sequence[_Item], states: Tensor, rows: Sequence[list[list[int]]]) -> list[tuple[float, ...]]:
         tokens = sorted({token for item in items for (token,) in item.continuations})
         last = torch.tensor([own[0][0] for own in rows], device=states.device)
-        logits = _finite(_logits_of(head, states.index_select(0, last), tokens)).tolist()
+        found = logits_of(head, states.index_select(0, last), tokens)
+        _check_finite(found, [item.index for item in items])
+        logits = found.tolist()
         column = {token: number for number, token in enumerate(tokens)}
         return [
             _softmax([row[column[token]] for (token,) in item.continuations])
             for item, row in zip(items, logits, strict=True)
         ]
 
-    return _score(model, map(item, sorted(range(len(prompts)), key=prompts.__getitem__)), finish)
+    items = map(item, sorted(range(len(prompts)), key=prompts.__getitem__))
+    return _score(model, items, finish, PASS_ROWS if rows is None else rows, say)
 
 
 def score_texts(
-    model: Any, tokenizer: Any, prompts: Sequence[str], options: Sequence[Sequence[str]]
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    options: Sequence[Sequence[str]],
+    *,
+    rows: int | None = None,
+    say: Callable[[str], None] = say,
 ) -> Iterator[tuple[int, TextScores]]:
     """Yield (index of the prompt, `TextScores` of its options), in no particular order.
 
     The length that scores are normalised by is the number of the option's tokens; an end-of-text token is not among
-    them. Raises `ModelError` where an option has no token or the model's logits are not finite.
+    them. Raises `ModelError` where an option has no token. `rows`, `say` and `NotFiniteError` as for letters.
     """
     head = Head(model)
 
@@ -104,7 +120,9 @@ def score_texts(
     def finish(items: Sequence[_Item], states: Tensor, rows: Sequence[list[list[int]]]) -> list[TextScores]:
         before = [row for own in rows for path in own for row in path]
         tokens = [token for item in items for continuation in item.continuations for token in continuation]
-        found = iter(_log_likelihoods(head, states, before, tokens).tolist())
+        values = log_likelihoods(head, states, before, tokens)
+        _check_finite(values, [item.index for item in items for path in item.continuations for _ in path])
+        found = iter(values.tolist())
         return [
             TextScores(
                 tuple(fsum(next(found) for _ in continuation) for continuation in item.continuations),
@@ -113,7 +131,8 @@ def score_texts(
             for item in items
         ]
 
-    return _score(model, map(item, sorted(range(len(prompts)), key=prompts.__getitem__)), finish)
+    items = map(item, sorted(range(len(prompts)), key=prompts.__getitem__))
+    return _score(model, items, finish, PASS_ROWS if rows is None else rows, say)
 
 
 def letter_tokens(tokenizer: Any, prompt: str, letters: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -163,25 +182,31 @@ def _score(
     model: Any,
     items: Iterable[_Item],
     finish: Callable[[Sequence[_Item], Tensor, Sequence[list[list[int]]]], list[Result]],
+    rows: int,
+    say: Callable[[str], None],
 ) -> Iterator[tuple[int, Result]]:
     """Read the items batch by batch, and yield what `finish` makes of their states."""
     model.eval()
-    spine = _Spine(model)
-    for batch in _batches(items):
-        # Around a batch, not around the loop: between two results the model and torch are as the caller left them.
-        with tree_attention(model), torch.inference_mode():
-            results = finish(batch, *spine.read(batch))
-        yield from zip((item.index for item in batch), results, strict=True)
+
+    def attempt(numbered: Items[_Item], rows: int) -> Iterator[tuple[int, Result]]:
+        spine = _Spine(model, rows)
+        for batch in _batches((item for _, item in numbered), rows):
+            # Around a batch, not around the loop: between two results the model and torch are as the caller left them.
+            with tree_attention(model), torch.inference_mode():
+                results = finish(batch, *spine.read(batch))
+            yield from zip((item.index for item in batch), results, strict=True)
+
+    return halving(((item.index, item) for item in items), rows, attempt, say)
 
 
-def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
-    """Neighbours that are read in one forward pass of about `PASS_ROWS` rows, what they all share aside."""
+def _batches(items: Iterable[_Item], rows: int) -> Iterator[list[_Item]]:
+    """Neighbours that are read in one forward pass of about so many rows, what they all share aside."""
     batch: list[_Item] = []
     before: list[int] = []
     for item in items:
         item.share = _shared(before, item.prompt[:-1])
         before = item.prompt[:-1]
-        while batch and _rows([*batch, item]) > PASS_ROWS:
+        while batch and _rows([*batch, item]) > rows:
             cut = _cut(batch, item)
             yield batch[:cut]
             batch = batch[cut:]
@@ -253,7 +278,8 @@ class _Tree:
 class _Spine:
     """The tokens that prompts under way begin with, the keys and values of each layer, and the trees below them."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, rows: int) -> None:
+        self._rows = rows
         self._decoder = model.get_decoder()
         self._device: torch.device = model.get_input_embeddings().weight.device
         self._tokens: list[int] = []
@@ -307,9 +333,9 @@ class _Spine:
         if len(tokens) - kept < SPARE_ROWS:
             return
         self._growing = True
-        for start in range(kept, len(tokens), PASS_ROWS):
+        for start in range(kept, len(tokens), self._rows):
             tree = _Tree(start)
-            tree.add(-1, tokens[start : start + PASS_ROWS])
+            tree.add(-1, tokens[start : start + self._rows])
             self._forward([tree])
             self._tokens += tree.tokens
         self._growing = False
@@ -332,39 +358,11 @@ class _Spine:
         return states
 
 
-def _logits_of(head: Head, hidden: Tensor, tokens: Sequence[int]) -> Tensor:
-    """Float32 logits (rows, tokens) of a few tokens of the vocabulary after hidden states (rows, hidden)."""
-    layer = head.layer
-    if type(layer) is not nn.Linear:  # adapters and quantised layers do more than one product
-        return head(hidden)[:, tokens]
-    weight = layer.weight[tokens].float()
-    bias = None if layer.bias is None else layer.bias[tokens].float()
-    few = copy.copy(head)  # it scales and caps as the whole head does
-    few.layer = lambda states: functional.linear(states.float(), weight, bias)
-    return few(hidden)
-
-
-def _log_likelihoods(head: Head, states: Tensor, rows: Sequence[int], tokens: Sequence[int]) -> Tensor:
-    """Log-probability (n,), in nats, of each of `tokens` (n) after the state of its row; a row is projected once."""
-    distinct, place = np.unique(rows, return_inverse=True)
-    hidden = states.index_select(0, torch.from_numpy(distinct).to(states.device))
-    wanted = torch.tensor(tokens, device=states.device)
-    result = torch.empty(len(tokens), device=states.device)
-    start = 0
-    for logits in head.blocks(hidden):
-        (found,) = np.nonzero((place >= start) & (place < start + len(logits)))
-        here, row = (torch.from_numpy(numbers).to(states.device) for numbers in (found, place[found] - start))
-        peak = logits.amax(dim=1, keepdim=True)
-        chosen = logits[row, wanted[here]] - peak[row, 0]
-        result[here] = chosen - logits.sub_(peak).exp_().sum(dim=1).log_()[row]
-        start += len(logits)
-    return _finite(result)
-
-
-def _finite(values: Tensor) -> Tensor:
-    if not bool(torch.isfinite(values).all()):
-        raise ModelError("the model's logits are not finite; check its weights, or load it with model.dtype=float32")
-    return values
+def _check_finite(values: Tensor, indices: Sequence[int]) -> None:
+    """Raise `NotFiniteError` with those of `indices`, one a row of `values`, whose row is not finite."""
+    broken = (~torch.isfinite(values.reshape(len(indices), -1)).all(dim=1)).nonzero()[:, 0].tolist()
+    if broken:
+        raise NotFiniteError("logits", sorted({indices[row] for row in broken}))
 
 
 def continuations(tokenizer: Any, prompt: str, ids: Sequence[int], options: Sequence[str]) -> list[list[int]]:

@@ -9,6 +9,7 @@ lets a row see its ancestors alone. `read` serves training (gradients flow throu
 replaced by name; `check_tree` tells the models that cannot be read so.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -171,6 +172,35 @@ class Head:
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
         return logits
+
+
+def logits_of(head: Head, hidden: Tensor, tokens: Sequence[int]) -> Tensor:
+    """Float32 logits (rows, tokens) of a few tokens of the vocabulary after hidden states (rows, hidden)."""
+    layer = head.layer
+    if type(layer) is not torch.nn.Linear:  # adapters and quantised layers do more than one product
+        return head(hidden)[:, tokens]
+    weight = layer.weight[tokens].float()
+    bias = None if layer.bias is None else layer.bias[tokens].float()
+    few = copy.copy(head)  # it scales and caps as the whole head does
+    few.layer = lambda states: functional.linear(states.float(), weight, bias)
+    return few(hidden)
+
+
+def log_likelihoods(head: Head, states: Tensor, rows: Sequence[int], tokens: Sequence[int]) -> Tensor:
+    """Log-probability (n,), in nats, of each of `tokens` (n) after the state of its row; a row is projected once."""
+    distinct, place = np.unique(rows, return_inverse=True)
+    hidden = states.index_select(0, torch.from_numpy(distinct).to(states.device))
+    wanted = torch.tensor(tokens, device=states.device)
+    result = torch.empty(len(tokens), device=states.device)
+    start = 0
+    for logits in head.blocks(hidden):
+        (found,) = np.nonzero((place >= start) & (place < start + len(logits)))
+        here, row = (torch.from_numpy(numbers).to(states.device) for numbers in (found, place[found] - start))
+        peak = logits.amax(dim=1, keepdim=True)
+        chosen = logits[row, wanted[here]] - peak[row, 0]
+        result[here] = chosen - logits.sub_(peak).exp_().sum(dim=1).log_()[row]
+        start += len(logits)
+    return result
 
 
 def encode(tokenizer: Any, prompt: str) -> list[int]:

@@ -11,7 +11,7 @@ long texts, then questions; `Packed.note` says so.
 import gzip
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,10 @@ def _run(run: Run, longest: int | None, most: int | None) -> dict[str, Any]:
         "name": run.name,
         "methods": list(run.methods),
         "strategies": [method.name for method in strategies],
-        "sets": [_set(run, each, longest, most) for each in run.sets],
+        "thresholds": {method.name: method.dial.threshold for method in strategies if method.dial},
+        "sets": [
+            _set(run, each, longest, most) for each in (*run.sets, *([run.calibration] if run.calibration else []))
+        ],
         "maps": {
             method.name: {
                 "ids": list(method.conflicts.places),
@@ -104,10 +107,11 @@ def _set(run: Run, which: QuestionSet, longest: int | None, most: int | None) ->
         found["d_sigma"] = [flow and _number(flow.certainty_flow) for flow in flows]
         found["decisions"] = {method.name: _decisions(method, ids) for method in run.strategies if method.decisions}
     else:
-        judged = {
-            name: method.verdicts[which.name] for name, method in run.methods.items() if which.name in method.verdicts
+        found["verdicts"] = {
+            name: _verdicts(ids, method.verdicts[which.name], method.dial_verdicts.get(which.name), text)
+            for name, method in run.methods.items()
+            if which.name in method.verdicts
         }
-        found["verdicts"] = {name: _verdicts([of.get(id) for id in ids], text) for name, of in judged.items()}
         found["near"] = {
             method.name: {
                 id: [[each.id, _number(each.cosine)] for each in near]
@@ -137,17 +141,22 @@ def _decisions(method: Method, ids: Iterable[str]) -> dict[str, list[Any]]:
     return {"role": [each and each.role for each in found], "reason": [each and each.reason for each in found]}
 
 
-def _verdicts(found: Sequence[Verdict | None], text: Any) -> dict[str, list[Any]]:
+def _verdicts(
+    ids: Sequence[str], greedy: Mapping[str, Verdict], at_dial: Mapping[str, Verdict] | None, text: Any
+) -> dict[str, list[Any]]:
+    """Greedy verdicts; where they are known p(refuse), the answer without refusing, and the outcome at the dial."""
+    found = [greedy.get(id) for id in ids]
     columns: dict[str, list[Any]] = {
         "outcome": [each and each.outcome for each in found],
         "response": [each and text(each.response) for each in found],
-        "rule": [each and each.rule for each in found],
     }
-    # What the tuned model would say if it might not refuse, and how likely the refusal is; not of every run.
-    for name in ("refusal_probability", "answer"):
-        values = [getattr(each, name, None) for each in found]
-        if any(value is not None for value in values):
-            columns[name] = [text(each) if isinstance(each, str) else _number(each) for each in values]
+    chances = [each and each.refusal_probability for each in found]
+    if any(chance is not None for chance in chances):
+        columns["p_refuse"] = [chance and float(f"{chance:.{_DIGITS}g}") for chance in chances]
+        answers = [None if each is None or each.answer == each.response else each.answer for each in found]
+        columns["answer"] = [None if answer is None else text(answer) for answer in answers]
+    if at_dial is not None:
+        columns["dial"] = [each and each.outcome for each in map(at_dial.get, ids)]
     return columns
 
 

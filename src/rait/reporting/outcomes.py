@@ -6,24 +6,27 @@
 A section is plain data, ready for the template. Its charts stand in `Charts` by the names of their places.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from rait.construction import find_strategy
 from rait.errors import RaitError
 from rait.evaluation.dial import promise
 from rait.evaluation.metrics import Metric, format_metric
-from rait.records import Outcome
-from rait.reporting import charts
+from rait.records import KnowledgeFlow, KnowledgeState, Outcome, Verdict
+from rait.reporting import charts, distributions
 from rait.reporting.charts import Look, Point, Spec
 from rait.reporting.parts import Scores
 from rait.reporting.reading import Method, Run
+from rait.seeding import ticket
 
 Section = dict[str, Any]
+Identified = TypeVar("Identified", KnowledgeState, KnowledgeFlow, Verdict)
 
 UNDEFINED = "n/a"
+WITH_DIAL = "with the dial"
 SHARES = {Outcome.CORRECT: "P_c", Outcome.REFUSED: "P_r", Outcome.WRONG: "P_w"}
 WORDS = {Outcome.CORRECT: "right", Outcome.REFUSED: "refused", Outcome.WRONG: "wrong"}
 _COLUMNS = {  # as a table heads them, in two lines
@@ -32,6 +35,7 @@ _COLUMNS = {  # as a table heads them, in two lines
     "P_r": ("refused", "P_r"),
     "accuracy_on_answered": ("right of", "answered"),
     "unparsable": ("no option", "chosen"),
+    "failed": ("not", "asked"),
     "over_refusal": ("over-", "refusal"),
     "missed_refusal": ("missed", "refusal"),
     "THS": ("THS", ""),
@@ -41,6 +45,16 @@ _ABOUT = {
     "init_basic": "The untuned model, asked plainly.",
     "init_refuse": "The untuned model, told that it may say it does not know.",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """The scores of a method of a run on a test set; `way` is "" or `WITH_DIAL`, `name` how the method is shown."""
+
+    name: str
+    method: Method
+    scores: Scores
+    way: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,8 @@ def came_out(runs: Sequence[Run], kept: Charts) -> Section:
     return {
         "legend": legend(look_of, {label(run, name): about(name) for run in runs for name in run.methods}),
         "sets": [_outcomes(runs, test, look_of, kept, label, place) for place, test in enumerate(tests)],
+        "calibration": any(run.calibration for run in runs),
+        "dial": any(method.dial_scores for run in runs for method in run.methods.values()),
     }
 
 
@@ -71,14 +87,22 @@ def _outcomes(
     runs: Sequence[Run], test: str, look_of: Mapping[str, Look], kept: Charts, label: Any, place: int
 ) -> Section:
     scored = [
-        (label(run, method.name), run, method, method.scores[test])
+        Scored(name=label(run, method.name), method=method, scores=of[test], way=way)
         for run in runs
         for method in run.methods.values()
-        if test in method.scores
+        for way, of in (("", method.scores), (WITH_DIAL, method.dial_scores))
+        if test in of
     ]
     points = [
-        Point(method=name, what="this run", ths=_value(of, "THS"), correct=_ends(of, "P_c"), wrong=_ends(of, "P_w"))
-        for name, _, _, of in scored
+        Point(
+            method=each.name,
+            what=each.way or "greedy decoding",
+            ths=_value(each.scores, "THS"),
+            correct=_ends(each.scores, "P_c"),
+            wrong=_ends(each.scores, "P_w"),
+            dial=bool(each.way),
+        )
+        for each in scored
     ]
     over_seeds = [_seed_rows(run, test, label) for run in runs]
     points += [
@@ -87,40 +111,43 @@ def _outcomes(
         for row in rows
         if row["seeds"] > 1
     ]
-    baselines = {(of.overall["P_c"].value, of.overall["P_w"].value) for _, _, m, of in scored if m.name == "init_basic"}
+    untuned = [each.scores.overall for each in scored if each.method.name == "init_basic"]
+    baselines = {(overall["P_c"].value, overall["P_w"].value) for overall in untuned}
     baseline = next(iter(baselines)) if len(baselines) == 1 else None
     ray = baseline is not None and baseline[0] is not None and bool(baseline[1])
     return {
         "name": test,
-        "size": max((of.overall["P_c"].n for *_, of in scored), default=0),
-        "lead": _lead(scored, test),
+        "size": max((each.scores.overall["P_c"].n for each in scored), default=0),
+        "lead": _lead(scored),
         "bars": [
             {
-                "method": name,
-                "bar": bar({outcome: of.overall[share].value for outcome, share in SHARES.items()}),
-                "ths": _value(of, "THS"),
-                "about": about(method.name),
+                "method": each.name,
+                "way": each.way,
+                "bar": bar({outcome: each.scores.overall[share].value for outcome, share in SHARES.items()}),
+                "ths": _value(each.scores, "THS"),
+                "about": about(each.method.name),
             }
-            for name, _, method, of in scored
+            for each in scored
         ],
-        "table": _table({name: of.overall for name, *_, of in scored}),
-        "macro": _table({name: of.macro for name, *_, of in scored if of.macro}),
+        "table": _table([(each, each.scores.overall) for each in scored]),
+        "macro": _table([(each, each.scores.macro) for each in scored if each.scores.macro]),
         "seeds": [row for rows in over_seeds for row in rows],
         "plane": kept.add(f"plane-{place}", charts.plane(points, baseline if ray else None, look_of)) if points else "",  # type: ignore[arg-type]
         "ray": ray,
         "legend": legend({name: look_of[name] for name in dict.fromkeys(point.method for point in points)}, {}),
         "baselines": len(baselines),
-        "choice": any("unparsable" in of.overall and of.overall["unparsable"].n for *_, of in scored),
+        "dial": any(each.way for each in scored),
+        "choice": any("unparsable" in of and of["unparsable"].n for of in (each.scores.overall for each in scored)),
     }
 
 
-def _lead(scored: Sequence[tuple[str, Run, Method, Scores]], test: str) -> str:
+def _lead(scored: Sequence[Scored]) -> str:
     """The result on a test set in a sentence or two."""
-    tuned = [(of.overall["THS"].value, name, of) for name, _, method, of in scored if method.tuned]
-    ranked = sorted((entry for entry in tuned if entry[0] is not None), key=lambda entry: -float(entry[0] or 0))
+    tuned = [each for each in scored if each.method.tuned and not each.way]
+    ranked = _by_ths(tuned)
     if not ranked:
         return "No method has a THS here." if tuned else "Nothing has been tuned yet."
-    _, name, of = ranked[0]
+    name, of = ranked[0].name, ranked[0].scores
     low, high = of.overall["THS"].low, of.overall["THS"].high
     best = ", best by THS," if len(ranked) > 1 else ""
     if low is None or high is None:
@@ -133,11 +160,23 @@ def _lead(scored: Sequence[tuple[str, Run, Method, Scores]], test: str) -> str:
         verdict = f"Tuning made no clear difference: {name}{best}"
     right, wrong, refused = (points(of.overall[share].value) for share in ("P_c", "P_w", "P_r"))
     said = f"{verdict} is right on {right} %, wrong on {wrong} %, and refuses {refused} %."
-    before = [of for _, _, method, of in scored if method.name == "init_basic"]
+    before = [each.scores.overall for each in scored if each.method.name == "init_basic"]
     if len(before) == 1:
-        right, wrong = (points(before[0].overall[share].value) for share in ("P_c", "P_w"))
+        right, wrong = (points(before[0][share].value) for share in ("P_c", "P_w"))
         said += f" The untuned model was right on {right} % and wrong on {wrong} %."
+    dialled = _by_ths([each for each in scored if each.way])
+    if dialled:
+        name, of = dialled[0].name, dialled[0].scores
+        right, wrong, refused = (points(of.overall[share].value) for share in ("P_c", "P_w", "P_r"))
+        best = " is best: it" if len(dialled) > 1 else ""
+        said += f" With the dial {name}{best} is right on {right} %, wrong on {wrong} %, and refuses {refused} %."
     return said
+
+
+def _by_ths(scored: Sequence[Scored]) -> list[Scored]:
+    """Those that have a THS, the highest first."""
+    found = [(each.scores.overall["THS"].value, each) for each in scored]
+    return [each for value, each in sorted(found, key=lambda entry: -(entry[0] or 0)) if value is not None]
 
 
 def _seed_rows(run: Run, test: str, label: Any) -> list[dict[str, Any]]:
@@ -192,7 +231,16 @@ def dials(run: Run, kept: Charts, place: int) -> Section:
             for name, dial, on in found
         ]
         chart = kept.add(f"dial-{place}-{at}", charts.risk_coverage(curve, chosen, greedy, look_of))
-        sets.append({"name": test.name, "size": test.size, "rows": rows, "chart": chart})
+        histograms = [
+            {
+                "method": method.name,
+                "shown": len(answers),
+                "chart": kept.add(f"chances-{place}-{at}-{row}", distributions.chances(answers, dial.threshold)),
+            }
+            for row, (method, dial) in enumerate(with_dial)
+            if test.name in method.dial_verdicts and (answers := _answers(method, test.name))
+        ]
+        sets.append({"name": test.name, "size": test.size, "rows": rows, "chart": chart, "histograms": histograms})
     targets = sorted({dial.target for _, dial in with_dial})
     questions = sorted({dial.questions for _, dial in with_dial if dial.questions is not None})
     return {
@@ -206,6 +254,21 @@ def dials(run: Run, kept: Charts, place: int) -> Section:
         ],
         "without": [{"method": method.name, "text": method.no_dial} for method in run.strategies if method.no_dial],
     }
+
+
+def _answers(method: Method, test: str) -> list[tuple[str, float, str]]:
+    """Id and p(refuse) of the questions kept, and what the answer of each is worth where it may not refuse."""
+    worth = {True: "right", False: "wrong", None: "refused"}
+    return [
+        (each.id, each.refusal_probability, worth[each.answer_correct])
+        for each in mixed(method.verdicts[test].values())
+        if each.refusal_probability is not None
+    ]
+
+
+def mixed(records: Iterable[Identified]) -> list[Identified]:
+    """The records in an order that hangs on their ids alone, and puts no kind of question first."""
+    return sorted(records, key=lambda each: ticket(0, "example", each.id))
 
 
 def legend(look_of: Mapping[str, Look], about_of: Mapping[str, str]) -> list[dict[str, str]]:
@@ -254,19 +317,26 @@ def bar(shares: Mapping[Outcome, float | None], counts: Mapping[Outcome, int] | 
     ]
 
 
-def _table(metrics: Mapping[str, Mapping[str, Metric]]) -> Section:
-    """Rows by method; the columns are the metrics that have anything to count."""
-    columns = [name for name in _COLUMNS if any(of[name].n for of in metrics.values() if name in of)]
+def _table(scored: Sequence[tuple[Scored, Mapping[str, Metric]]]) -> Section:
+    """Rows by method; the columns are the metrics that have anything to count, "failed" only where any did."""
+    shown = [
+        {name for name, metric in of.items() if metric.n and (name != "failed" or metric.value)} for _, of in scored
+    ]
+    columns = [name for name in _COLUMNS if any(name in names for names in shown)]
     return {
         "columns": [_COLUMNS[name] for name in columns],
-        "rows": [{"method": name, "cells": [_cell(of, column) for column in columns]} for name, of in metrics.items()],
+        "rows": [
+            {"method": each.name, "way": each.way, "cells": [_cell(of, column) for column in columns]}
+            for each, of in scored
+        ],
     }
 
 
 def _cell(metrics: Mapping[str, Metric], name: str) -> dict[str, Any]:
     metric = metrics.get(name)
     value, _, interval = format_metric(metric).partition(" ") if metric else (UNDEFINED, "", "")
-    return {"metric": name, "value": value, "interval": interval, "n": metric.n if metric else 0}
+    heading = " ".join(_COLUMNS[name]).replace("- ", "-").strip()
+    return {"metric": name, "heading": heading, "value": value, "interval": interval, "n": metric.n if metric else 0}
 
 
 def _value(of: Scores, name: str) -> str:

@@ -5,7 +5,6 @@
 Every function raises `ValueError`, `LookupError`, `TypeError` or `AttributeError` for a file of another form.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from rait.construction.conflicts import ConflictingPair, CrssPoint, Directions
 from rait.evaluation.bands import Cell, KnownAndUnknown, Neighbour, Outcomes
 from rait.evaluation.metrics import Metric
+from rait.tables import read_data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +64,6 @@ class Dial:
     tests: dict[str, DialSet]
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
-
-
 def scores_of(path: Path) -> dict[str, Scores]:
     """Metrics by test set, of metrics.json."""
 
@@ -78,18 +74,18 @@ def scores_of(path: Path) -> dict[str, Scores]:
         test: Scores(
             overall=metrics(found["overall"]), macro=metrics(found.get("macro")), migration=found.get("migration")
         )
-        for test, found in _json(path).items()
+        for test, found in read_data(path).items()
     }
 
 
 def losses_of(path: Path) -> list[float]:
     """The loss of every step, of losses.json."""
-    return [float(loss) for loss in _json(path)["losses"]]
+    return [float(loss) for loss in read_data(path)["losses"]]
 
 
 def conflicts_of(path: Path) -> Conflicts:
     """What conflicts.json holds."""
-    found = _json(path)
+    found = read_data(path)
     places = found.get("map") or {"id": [], "x": [], "y": []}
     return Conflicts(
         crss=[CrssPoint(**point) for point in found["crss"]],
@@ -107,13 +103,13 @@ def refusals_of(path: Path) -> dict[str, Refusals]:
             bands=[Cell(**{**cell, "outcomes": Outcomes(**cell["outcomes"])}) for cell in found["bands"]],
             near={id: [Neighbour(**each) for each in near] for id, near in found.get("why", {}).items()},
         )
-        for test, found in _json(path).items()
+        for test, found in read_data(path).items()
     }
 
 
 def dial_of(path: Path) -> Dial | str:
     """The dial, or why there is none."""
-    found = _json(path)
+    found = read_data(path)
     if not found or "threshold" not in found or found["threshold"] is None:
         return str((found or {}).get("obstacle") or "its answers are worded in a way that has no single refusal")
     target, calibration = found.get("target") or {}, found.get("calibration") or {}

@@ -9,7 +9,7 @@ missing is named, never an error: only a folder without a manifest is no run. Of
 many are drawn to be looked at one by one, the same in every run; all of them count in what is summed up.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from pathlib import Path
@@ -20,10 +20,12 @@ import yaml
 from numpy.typing import NDArray
 
 from rait.construction import summarise
-from rait.errors import InputError, first_line
+from rait.errors import DamagedError, InputError, first_line
+from rait.evaluation.dial import applied
 from rait.evaluation.metrics import RESAMPLES, evaluate
-from rait.manifest import read_manifest
-from rait.records import Decision, KnowledgeFlow, KnowledgeState, Question, Role, Verdict
+from rait.judging import REFUSAL
+from rait.manifest import intact, read_manifest
+from rait.records import Decision, KnowledgeFlow, KnowledgeState, Outcome, Question, Role, Verdict
 from rait.reporting.parts import (
     Conflicts,
     Dial,
@@ -43,7 +45,7 @@ from rait.tables import iter_records, read_records
 KEPT = 10_000
 """Questions of a set that can be looked at one by one."""
 
-TRAIN = "train"
+TRAIN, CALIBRATION = "train", "calibration"
 
 Found = TypeVar("Found")
 
@@ -52,8 +54,9 @@ Found = TypeVar("Found")
 class Method:
     """An untuned model or a strategy, with what is known of it; `place` is its folder, below the run's.
 
-    `decisions` and `verdicts` are by question id, the latter by test set first; `taken` counts the decisions on all
-    questions by role and kind of reason.
+    `decisions` and `verdicts` are by question id, the latter by set first; `taken` counts the decisions on all
+    questions by role and kind of reason. `scores` and `verdicts` are of greedy decoding; where there is a dial, and
+    p(refuse) was measured, `dial_scores` and `dial_verdicts` are those at its threshold.
     """
 
     name: str
@@ -67,6 +70,8 @@ class Method:
     losses: list[float] = field(default_factory=list)
     dial: Dial | None = None
     no_dial: str = ""
+    dial_scores: dict[str, Scores] = field(default_factory=dict)
+    dial_verdicts: dict[str, dict[str, Verdict]] = field(default_factory=dict)
 
     @property
     def tuned(self) -> bool:
@@ -93,7 +98,7 @@ class Run:
     """Everything of a run folder that a report shows.
 
     `flows` are those of the questions kept, by id; `moves` (questions, 2) holds correctness before rehearsal and its
-    change, of all.
+    change, of all. The questions of `calibration` are in no metric, and not probed.
     """
 
     folder: Path
@@ -101,12 +106,14 @@ class Run:
     recipe: dict[str, Any]
     recipe_text: str
     sets: list[QuestionSet]
+    calibration: QuestionSet | None
     flows: dict[str, KnowledgeFlow]
     moves: NDArray[np.float64]
     methods: dict[str, Method]
     rehearsal: list[float]
     comparison: list[Row]
     missing: list[str]
+    damaged: list[str]
 
     @property
     def name(self) -> str:
@@ -131,16 +138,19 @@ class _Parts:
     folder: Path
     listed: frozenset[str]
     missing: list[str]
+    damaged: list[str]
 
     def read(self, name: str, how: Callable[[Path], Found], *, expected: bool = True) -> Found | None:
         """What `how` makes of the file `name`, or None where it is not there or not of the form it should have."""
-        path = self.folder / name
-        if name not in self.listed or not path.exists():
+        if name not in self.listed:
             if expected:
                 self.missing.append(f"{name}: not there")
             return None
         try:
-            return how(path)
+            return how(intact(self.folder / name))
+        except DamagedError as error:
+            self.damaged.append(str(error))
+            self.missing.append(f"{name}: {first_line(error)}")
         except InputError as error:
             self.missing.append(f"{name}: {first_line(error)}")
         except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
@@ -156,39 +166,44 @@ def read_run(folder: str | Path, kept: int = KEPT) -> Run:
     folder = Path(folder)
     manifest = read_manifest(folder)
     steps: dict[str, Any] = manifest["steps"]
-    parts = _Parts(folder, frozenset(name for step in steps.values() for name in step.get("files", {})), [])
+    parts = _Parts(folder, frozenset(name for step in steps.values() for name in step.get("files", {})), [], [])
     recipe_text, recipe = _recipe(folder, parts.missing)
     names = [TRAIN, *(_names(recipe.get("tests")) or _tests_of(parts.listed))]
     seed = manifest.get("seed")
     seed = seed if isinstance(seed, int) else 0
     sets = [found for name in names if (found := _question_set(parts, name, kept)) is not None]
-    kept_ids = {each.name: [question.id for question in each.questions] for each in sets}
+    calibration = None if CALIBRATION in names else _question_set(parts, CALIBRATION, kept)
+    asked = [*sets, calibration] if calibration else sets
+    kept_ids = {each.name: {question.id for question in each.questions} for each in asked}
     strategies = _names(recipe.get("strategies")) or _strategies_of(parts.listed)
     moved = parts.read(
         "knowledge/flow.parquet",
-        lambda path: _flows(path, frozenset(kept_ids.get(TRAIN, []))),
+        lambda path: _flows(path, kept_ids.get(TRAIN, set())),
         expected="rehearsal" in steps,
     )
     flows, moves = moved if moved is not None else ({}, np.zeros((0, 2)))
     methods = {
         name: _method(parts, name, steps, names[1:], kept_ids, recipe, seed) for name in (*BASELINES, *strategies)
     }
-    comparison = folder / "comparison.parquet"  # an export, which the manifest does not list
+    comparison = folder / "comparison.parquet"  # which earlier versions do not list
+    exported = parts.listed | ({comparison.name} if comparison.exists() else set())
     return Run(
         folder=folder,
         manifest=manifest,
         recipe=recipe,
         recipe_text=recipe_text,
         sets=sets,
+        calibration=calibration,
         flows=flows,
         moves=moves,
         methods={name: method for name, method in methods.items() if method is not None},
         rehearsal=parts.read("rehearsal/losses.json", losses_of, expected=False) or [],
-        comparison=_Parts(folder, frozenset({comparison.name}), parts.missing).read(
+        comparison=_Parts(folder, exported, parts.missing, parts.damaged).read(
             comparison.name, lambda path: read_records(path, Row), expected=False
         )
         or [],
         missing=parts.missing,
+        damaged=parts.damaged,
     )
 
 
@@ -223,12 +238,15 @@ def _strategies_of(listed: Collection[str]) -> list[str]:
 
 def _question_set(parts: _Parts, name: str, kept: int) -> QuestionSet | None:
     states_file = "knowledge/initial.parquet" if name == TRAIN else f"knowledge/tests/{name}.parquet"
-    found = parts.read(f"questions/{name}.parquet", lambda path: _drawn(iter_records(path, Question), kept))
+    probed = name != CALIBRATION
+    found = parts.read(
+        f"questions/{name}.parquet", lambda path: _drawn(iter_records(path, Question), kept), expected=probed
+    )
     if found is None:
         return None
     size, questions = found
     ids = {question.id for question in questions}
-    read = parts.read(states_file, lambda path: _states(path, ids))
+    read = parts.read(states_file, lambda path: _states(path, ids), expected=probed)
     states, known = read if read is not None else ({}, np.zeros((0, 2)))
     return QuestionSet(name=name, size=size, questions=questions, states=states, known=known)
 
@@ -269,7 +287,7 @@ def _method(
     name: str,
     steps: dict[str, Any],
     tests: Sequence[str],
-    kept_ids: dict[str, list[str]],
+    kept_ids: dict[str, set[str]],
     recipe: dict[str, Any],
     seed: int,
 ) -> Method | None:
@@ -279,24 +297,27 @@ def _method(
         parts.missing.append(f"{name}: not begun")
         return None
     judged = {
-        test: found
-        for test in tests
-        if (found := parts.read(f"{place}/{test}.verdicts.parquet", lambda path: read_records(path, Verdict)))
+        asked: found
+        for asked in dict.fromkeys([*tests, CALIBRATION])
+        if (
+            found := parts.read(
+                f"{place}/{asked}.verdicts.parquet",
+                lambda path: read_records(path, Verdict),
+                expected=asked in tests,
+            )
+        )
     }
     scores = parts.read(f"{place}/metrics.json", scores_of, expected=False)
     if scores is None:  # written last: what stands already is counted here
-        scores = {test: _scored(parts, verdicts, test, recipe, seed) for test, verdicts in judged.items()}
-    verdicts = {
-        test: {verdict.id: verdict for verdict in found if verdict.id in wanted}
-        for test, found in judged.items()
-        for wanted in [set(kept_ids.get(test, []))]
-    }
+        scores = {test: _scored(parts, judged[test], test, recipe, seed) for test in tests if test in judged}
+    verdicts = _kept(judged, kept_ids)
     if name in BASELINES:
         return Method(name=name, place=place, scores=scores, verdicts=verdicts)
     chosen = parts.read(f"{place}/decisions.parquet", lambda path: read_records(path, Decision)) or []
-    wanted = set(kept_ids.get(TRAIN, []))
+    wanted = kept_ids.get(TRAIN, set())
     first = "/" not in place  # a diagnosis is made of the recipe's own seed alone
     dial = parts.read(f"{place}/dial.json", dial_of, expected=False)
+    at_dial = _at_dial(judged, dial, recipe) if isinstance(dial, Dial) else {}
     return Method(
         name=name,
         place=place,
@@ -309,7 +330,33 @@ def _method(
         losses=parts.read(f"{place}/losses.json", losses_of) or [],
         dial=dial if isinstance(dial, Dial) else None,
         no_dial=dial if isinstance(dial, str) else "",
+        dial_scores={test: _scored(parts, at_dial[test], test, recipe, seed) for test in tests if test in at_dial},
+        dial_verdicts=_kept(at_dial, kept_ids),
     )
+
+
+def _kept(judged: Mapping[str, Sequence[Verdict]], kept_ids: Mapping[str, set[str]]) -> dict[str, dict[str, Verdict]]:
+    """The verdicts on the questions kept, by set and id."""
+    return {
+        name: {verdict.id: verdict for verdict in found if verdict.id in kept_ids.get(name, set())}
+        for name, found in judged.items()
+    }
+
+
+def _at_dial(judged: Mapping[str, list[Verdict]], dial: Dial, recipe: dict[str, Any]) -> dict[str, list[Verdict]]:
+    """The verdicts at the threshold of the dial, of the sets of which p(refuse) was measured.
+
+    What could not be asked stays what it is.
+    """
+    prompt = recipe.get("prompt")
+    refusal = str(prompt.get("refusal", REFUSAL)) if isinstance(prompt, dict) else REFUSAL
+    found = {}
+    for name, verdicts in judged.items():
+        asked = [verdict for verdict in verdicts if verdict.outcome is not Outcome.FAILED]
+        if asked and all(v.refusal_probability is not None or v.outcome is Outcome.FAILED for v in asked):
+            at_dial = {verdict.id: verdict for verdict in applied(asked, dial.threshold, refusal)}
+            found[name] = [at_dial.get(verdict.id, verdict) for verdict in verdicts]
+    return found
 
 
 def _place(name: str, steps: dict[str, Any]) -> str | None:
@@ -329,7 +376,7 @@ def _scored(parts: _Parts, verdicts: list[Verdict], test: str, recipe: dict[str,
     settings = recipe.get("evaluation")
     resamples = settings.get("resamples", RESAMPLES) if isinstance(settings, dict) else RESAMPLES
     try:
-        found = evaluate(verdicts, before, seed=seed, resamples=resamples)
+        found = evaluate(verdicts, before, seed=seed, resamples=resamples, max_failed=1)
     except InputError:  # of other questions, as after a change of the test set
-        found = evaluate(verdicts, None, seed=seed, resamples=resamples)
+        found = evaluate(verdicts, None, seed=seed, resamples=resamples, max_failed=1)
     return Scores(overall=found.overall, macro=found.macro, migration=found.migration)

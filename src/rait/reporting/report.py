@@ -19,6 +19,7 @@ from typing import Any
 
 from rait import __version__
 from rait.errors import InputError
+from rait.progress import say
 from rait.reporting.browser import pack
 from rait.reporting.charts import looks
 from rait.reporting.outcomes import Charts, about, came_out, dials, legend
@@ -32,12 +33,16 @@ _SCRIPTS = ("charts.js", "questions.js", "report.js")
 def write_report(folders: Sequence[str | Path], out: str | Path) -> Path:
     """Write the report of the runs in `folders` to the file `out`, and return its path.
 
-    Raises `InputError` where a folder is no run folder, or the file cannot be written.
+    A file that has changed since its run made it is left out, and named to the user. Raises `InputError` where a folder
+    is no run folder, or the file cannot be written.
     """
     out = Path(out)
     if out.is_dir():
         raise InputError(f"cannot write {out}: it is a folder; name a file, such as {out / 'report.html'}")
-    text = page([read_run(folder, KEPT // len(folders)) for folder in folders])
+    runs = [read_run(folder, KEPT // len(folders)) for folder in folders]
+    for problem in (each for run in runs for each in run.damaged):
+        say(problem)
+    text = page(runs)
     with atomic(out) as file:
         file.write(text.encode(errors="replace"))
     return out

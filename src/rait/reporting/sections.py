@@ -17,9 +17,21 @@ from rait.construction.conflicts import SIMILAR
 from rait.evaluation.bands import Cell
 from rait.progress import duration
 from rait.records import TOLERANCE, Outcome, Role
-from rait.reporting import charts
+from rait.reporting import charts, distributions
 from rait.reporting.charts import Look
-from rait.reporting.outcomes import SHARES, UNDEFINED, WORDS, Charts, Section, about, bar, legend, points
+from rait.reporting.outcomes import (
+    SHARES,
+    UNDEFINED,
+    WITH_DIAL,
+    WORDS,
+    Charts,
+    Section,
+    about,
+    bar,
+    legend,
+    mixed,
+    points,
+)
 from rait.reporting.reading import TRAIN, Method, QuestionSet, Run
 
 _MOST_SHARES = 20  # of sampled answers, that a histogram tells apart
@@ -31,14 +43,15 @@ def changed(run: Run, kept: Charts, place: int) -> Section:
     sets = []
     for at, test in enumerate(run.tests):
         migrations = [
-            {"method": name, "rows": _migration(method.scores[test.name].migration or {})}
+            {"method": name, "ways": ways}
             for name, method in run.methods.items()
-            if name != "init_basic" and test.name in method.scores and method.scores[test.name].migration
+            if name != "init_basic" and (ways := _ways(method, test.name))
         ]
         refusals = {
             method.name: method.refusals[test.name] for method in run.strategies if test.name in method.refusals
         }
-        bands = [row for name, found in refusals.items() for row in _by_band(name, found.bands)]
+        examples = {name: _refused(test, method) for name, method in run.methods.items()}
+        bands = [row for name, found in refusals.items() for row in _by_band(name, found.bands, examples[name])]
         chart = charts.refused_by_band(bands, look_of) if bands else None
         sets.append(
             {
@@ -71,6 +84,8 @@ def why(run: Run, kept: Charts, place: int) -> Section:
     shares = samples if samples and samples <= _MOST_SHARES else None
     known = train.known if train is not None else np.zeros((0, 2))
     before, change = run.moves[:, 0], run.moves[:, 1]
+    seen = [(each.id, each.correctness, each.certainty) for each in mixed(train.states.values())] if train else []
+    flows = [(each.id, each.correctness_before, each.correctness_flow) for each in mixed(run.flows.values())]
     curves = [
         {"method": method.name, "threshold": point.threshold, "share": point.share}
         for method in run.strategies
@@ -82,15 +97,17 @@ def why(run: Run, kept: Charts, place: int) -> Section:
         "samples": samples or "",
         "threshold": f"{threshold:g}" if threshold is not None else UNDEFINED,
         "n": len(known),
-        "states": kept.add(f"states-{place}", charts.states(known, shares, threshold)) if len(known) else "",
+        "states": kept.add(f"states-{place}", distributions.states(known, shares, threshold, seen))
+        if len(known)
+        else "",
         "flows": len(before),
-        "drawn": min(len(run.flows), charts.MOST_POINTS),
+        "drawn": min(len(run.flows), distributions.MOST_POINTS),
         "moved": {
             "up": int((change > TOLERANCE).sum()),
             "none": int((abs(change) <= TOLERANCE).sum()),
             "down": int((change < -TOLERANCE).sum()),
         },
-        "flow": kept.add(f"flow-{place}", charts.flow(before, change, threshold)) if len(before) else "",
+        "flow": kept.add(f"flow-{place}", distributions.flow(before, change, threshold, flows)) if len(before) else "",
         "choices": [_choice(method) for method in run.strategies if method.taken],
         "similar": f"{SIMILAR:g}",
         "crss": kept.add(f"crss-{place}", charts.conflicts(curves, look_of))
@@ -98,7 +115,7 @@ def why(run: Run, kept: Charts, place: int) -> Section:
         else "",
         "maps": [method.name for method in run.strategies if method.conflicts and method.conflicts.places],
         "pairs": [method.name for method in run.strategies if method.conflicts and method.conflicts.pairs],
-        "map": kept.add(f"map-{place}", charts.conflict_map())
+        "map": kept.add(f"map-{place}", distributions.conflict_map())
         if any(method.conflicts and method.conflicts.places for method in run.strategies)
         else "",
     }
@@ -118,6 +135,7 @@ def how(run: Run, kept: Charts, place: int) -> Section:
         "recipe": run.recipe_text,
         "versions": list(versions.items()) if isinstance(versions, dict) else [],
         "machine": list(machine.items()) if isinstance(machine, dict) else [],
+        "seeds": _seeds(run),
         "memory": run.manifest.get("peak_memory_gb"),
         "total": duration(sum(seconds.values())),
         "steps": [
@@ -133,6 +151,12 @@ def how(run: Run, kept: Charts, place: int) -> Section:
     }
 
 
+def _ways(method: Method, test: str) -> list[Section]:
+    """Where the questions went by greedy decoding, and with the dial, as far as there are both."""
+    of = {"": method.scores.get(test), WITH_DIAL: method.dial_scores.get(test)}
+    return [{"way": way, "rows": _migration(found.migration)} for way, found in of.items() if found and found.migration]
+
+
 def _migration(migration: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
     rows = []
     for before in (Outcome.CORRECT, Outcome.WRONG, Outcome.REFUSED):
@@ -144,13 +168,25 @@ def _migration(migration: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any
     return rows
 
 
-def _by_band(name: str, bands: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Shares refused by band of correctness, over all certainties."""
+def _refused(test: QuestionSet, method: Method) -> list[tuple[str, float]]:
+    """The questions of a test set that a method refuses, with their initial correctness."""
+    verdicts = method.verdicts.get(test.name, {})
+    return [
+        (state.id, state.correctness)
+        for state in mixed(test.states.values())
+        if state.id in verdicts and verdicts[state.id].outcome is Outcome.REFUSED
+    ]
+
+
+def _by_band(name: str, bands: Sequence[Cell], refusals: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
+    """Shares refused by band of correctness, over all certainties, with some of the `refusals`, (id, correctness)."""
     rows = []
     for (low, high), cells in groupby(bands, key=lambda cell: (cell.mu_low, cell.mu_high)):
         of = [cell.outcomes for cell in cells]
         n, refused = sum(each.n for each in of), sum(each.refused for each in of)
-        rows.append({"method": name, "band": f"{low:g}–{high:g}", "refused": refused / n if n else None, "n": n})
+        ids = [id for id, mu in refusals if low - TOLERANCE <= mu < high - TOLERANCE or (high == 1 and mu == 1)]
+        row = {"method": name, "band": f"{low:g}–{high:g}", "refused": refused / n if n else None, "n": n}
+        rows.append(row | {"ids": ids[: distributions.EXAMPLES]})
     return rows
 
 
@@ -170,6 +206,14 @@ def _choice(method: Method) -> Section:
             for role in Role
         ],
     }
+
+
+def _seeds(run: Run) -> list[int]:
+    """The recipe's own seed, and those that strategies were tuned with besides it."""
+    own = run.manifest.get("seed")
+    found = {part for step in run.manifest["steps"] for part in step.split("/")[1:2] if part.startswith("seed-")}
+    others = sorted(int(number) for part in found if (number := part.removeprefix("seed-")).isdecimal())
+    return [*([own] if isinstance(own, int) else []), *(seed for seed in others if seed != own)]
 
 
 def _is_choice(which: QuestionSet) -> bool:

@@ -27,11 +27,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rait.errors import TrainingError, some
 from rait.models.loading import LoadedModel
+from rait.models.memory import is_out_of_memory
 from rait.models.tree import end_tokens, read, tree_attention
 from rait.progress import Advance
 from rait.records import Example, Influence
 from rait.tuning.loss import answer_loss
-from rait.tuning.sft import IGNORED, _tokenise
+from rait.tuning.sft import _tokenise
+from rait.tuning.trainer import IGNORED
 
 BATCH_ROWS = 512  # rows of a forward pass, about; it changes speed and memory, not results
 
@@ -57,7 +59,7 @@ def influences(
     `loaded` has; the model is left as it was. `advance` gets the questions just done, 2 * len(idk) + len(known) in all.
 
     Raises `TrainingError` where the model has no LoRA adapter, or one whose gradients cannot be told apart by question;
-    where there is no known question; and where a gradient is zero or not finite.
+    where there is no known question; where a gradient is zero or not finite; and where memory does not suffice.
     """
     if not idk:
         return []
@@ -65,7 +67,7 @@ def influences(
         raise TrainingError("there is no known question to measure the influence of refusals on; give at least one")
     ends = end_tokens(loaded.model, loaded.tokenizer)
     idk_texts, known_texts = ([_text(loaded.tokenizer, one, ends) for one in part] for part in (idk, known))
-    with _recording(loaded.model) as tape, tree_attention(loaded.model):
+    with _recording(loaded.model) as tape, tree_attention(loaded.model), _in_memory():
         lengths, idk_mean = _mean_gradient(tape, idk_texts, advance)
         _, known_mean = _mean_gradient(tape, known_texts, advance)
         products = _products(tape, idk_texts, (idk_mean, known_mean), advance)
@@ -136,6 +138,20 @@ def _recording(network: Any) -> Iterator[_Tape]:
             hook.remove()
             linear.weight.requires_grad_(was)
         tape.calls.clear()
+
+
+@contextmanager
+def _in_memory() -> Iterator[None]:
+    """Say where memory does not suffice for gradients."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            "out of memory while the gradients of refusals were taken; shorten the prompt, lower "
+            "rehearsal.tuning.lora_rank, or load the model with model.dtype=bfloat16"
+        ) from error
 
 
 def _mean_gradient(tape: _Tape, texts: Sequence[_Text], advance: Advance) -> tuple[Tensor, Gradient]:

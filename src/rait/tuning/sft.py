@@ -25,19 +25,23 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from torch import Tensor
-from transformers import PrinterCallback, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from transformers import PrinterCallback
+from trl import SFTConfig
 
-from rait.errors import TrainingError, some
-from rait.models.loading import BASE_FILE, LoadedModel
+from rait.errors import RaitError, TrainingError, first_line, some
+from rait.models.loading import LoadedModel, check_devices
+from rait.models.memory import is_out_of_memory
 from rait.models.tree import Head, encode, end_tokens, read, tree_attention
-from rait.progress import Advance, progress
+from rait.models.tuned import write_base
+from rait.progress import progress, say
 from rait.recipe import Tuning
 from rait.records import Example
 from rait.tables import write_json
-from rait.tuning.loss import answer_loss
+from rait.tuning.checkpoints import Sealed, last_whole
+from rait.tuning.trainer import IGNORED, AnswerTrainer, Watch, Weighted, section
 
-IGNORED = -100  # label of a token that is not learned
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_UNWRITTEN = ("PytorchStreamWriter", "inline_container", "iostream error")  # how torch says that it cannot write
 _ROOM = 16 << 20  # bytes; a disk with less is full, as far as weights go
 _CHECKS = 8  # prompts on which the tuned model must differ from its base
 
@@ -59,20 +63,23 @@ def fine_tune(
 
     Goes on from a checkpoint in `folder`/checkpoints if there is one; the caller removes these when all is safe.
     Raises `TrainingError` when there is nothing to learn from, a weight is negative or not finite, an example does not
-    fit into `max_length`, the loss is not finite, or the model has not changed.
+    fit into `max_length`, a loss, gradient or weight is not finite (with the step and its questions), memory does not
+    suffice, or the model has not changed; and `ModelError` where several GPUs are visible.
     """
+    check_devices()
     if not examples:
         raise TrainingError(f"{what}: there are no examples to tune on; construct some first")
     _check_weights(examples)
     ends = end_tokens(loaded.model, loaded.tokenizer)
     rows = [_tokenise(loaded.tokenizer, example, ends) for example in examples]
     _check_lengths(examples, rows, tuning.max_length)
-    weighted = [{**row, "weight": example.weight} for row, example in zip(rows, examples, strict=True)]
+    numbered = enumerate(zip(rows, examples, strict=True))
+    dataset = [{**row, "weight": example.weight, "number": number} for number, (row, example) in numbered]
     start = time.monotonic()
     checkpoints = folder / "checkpoints"
     precision = loaded.model.dtype
     if tuning.method == "full":
-        loaded.model.float()  # AdamW's steps are smaller than bfloat16 can hold; the products still run in it
+        _widen(loaded.model, what)
     probes = [encode(loaded.tokenizer, example.prompt) for example in examples[:_CHECKS]]
     before = _last_logits(loaded.model, probes)
     steps = tuning.steps(len(rows))
@@ -80,32 +87,33 @@ def fine_tune(
         warnings.simplefilter("ignore", FutureWarning)  # of one library about another's names
         with tree_attention(loaded.model), progress(what, steps, "step") as advance, _logs_in(folder / "tracking"):
             try:
-                trainer = _AnswerTrainer(
+                trainer = AnswerTrainer(
                     model=loaded.model,
                     args=_arguments(tuning, steps, checkpoints, seed, precision, loaded.model.device, what),
-                    train_dataset=Dataset.from_list(weighted),
+                    train_dataset=Dataset.from_list(dataset),
                     processing_class=loaded.tokenizer,
                     peft_config=_lora(tuning) if tuning.method == "lora" else None,
-                    callbacks=[_Watch(advance)],
+                    callbacks=[Watch(advance), Sealed()],
                 )
-            except ValueError as error:  # what peft and trl refuse: unknown targets, several visible GPUs, ...
+            except ValueError as error:  # what peft and trl refuse: unknown targets, ...
                 raise TrainingError(f"{what}: {str(error).strip().splitlines()[0]}") from error
-            trainer.data_collator = _Weighted(trainer.data_collator)
+            trainer.data_collator = Weighted(trainer.data_collator)
+            trainer.watch([example.id for example in examples])
             trainer.pop_callback(PrinterCallback)
             trainer.processing_class = None  # or each checkpoint has the tokenizer, which may take longer than the rest
             # A shared row has one dropout mask, where the batch of separate rows would have several.
             trainer.share_prefixes = tuning.method == "full" or tuning.lora_dropout == 0
-            last = _last_checkpoint(checkpoints)
-            with _saving(folder):
-                trainer.train(resume_from_checkpoint=last)
+            last = last_whole(checkpoints, say)
+            with _saving(folder), _going_on(trainer, tuning, last):
+                trainer.train(resume_from_checkpoint=str(last) if last else None)
     losses = tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
     change = float((_last_logits(trainer.model, probes) - before).abs().max())
     if not math.isfinite(change):
-        raise TrainingError(f"{what}: the tuned model's logits are not finite; lower tuning.learning_rate")
+        raise TrainingError(f"{what}: the tuned model's logits are not finite; lower {section(what)}.learning_rate")
     if change == 0:
         raise TrainingError(
             f"{what}: the tuned model answers exactly as its base does, so nothing was learned; "
-            "raise tuning.learning_rate or check tuning.lora_targets"
+            f"raise {section(what)}.learning_rate or check {section(what)}.lora_targets"
         )
     if tuning.method == "full":
         trainer.model.to(precision)  # as it was loaded, so that it is compared with its base on equal terms
@@ -115,65 +123,6 @@ def fine_tune(
     del trainer  # holds the optimiser's state, and itself in circles
     gc.collect()
     return TuningResult(losses, taken, time.monotonic() - start, change)
-
-
-class _AnswerTrainer(SFTTrainer):
-    """SFTTrainer that reads a batch as a tree of distinct prefixes and takes the loss at the answers' positions alone.
-
-    The examples of a batch begin with the same instruction: it is computed once, nothing is padded, and only answer
-    positions are projected onto the vocabulary. The gradient is that of the padded batch.
-    """
-
-    share_prefixes = True
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Mean cross-entropy, in nats, of the answers' tokens, each times the weight of its example."""
-        network = self.accelerator.unwrap_model(model)
-        network = network.get_base_model() if hasattr(network, "get_base_model") else network
-        labels = [row[row != IGNORED] for row in inputs["labels"]]
-        lengths = inputs["attention_mask"].sum(dim=1).tolist()
-        texts = [row[:length].tolist() for row, length in zip(inputs["input_ids"], lengths, strict=True)]
-        targets = torch.cat(labels)
-        weights = inputs["weight"]
-        each = None  # the sum without factors, so that weights of 1 change no bit of it
-        if bool((weights != 1).any()):
-            each = weights.repeat_interleave(torch.tensor([len(answer) for answer in labels], device=weights.device))
-        with self.accelerator.autocast():  # it wraps the model's own forward, which is not called here
-            states, rows = read(network, texts, share=self.share_prefixes)
-            # The state before a token predicts it; an answer is the end of its text.
-            before = torch.cat([own[-len(answer) - 1 : -1] for own, answer in zip(rows, labels, strict=True)])
-            total = answer_loss(network, states.index_select(0, before), targets, each)
-        loss = total / (len(targets) if num_items_in_batch is None else num_items_in_batch)
-        if not bool(torch.isfinite(loss)):
-            raise TrainingError(
-                f"the loss is not finite at step {self.state.global_step + 1}; lower tuning.learning_rate"
-            )
-        return (loss, {}) if return_outputs else loss
-
-
-@dataclass(frozen=True, slots=True)
-class _Weighted:
-    """The trainer's own collator, and the examples' weights (batch,), which that one leaves behind."""
-
-    collate: Any
-
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        return {**self.collate(rows), "weight": torch.tensor([row["weight"] for row in rows])}
-
-
-class _Watch(TrainerCallback):
-    """Moves the progress bar."""
-
-    def __init__(self, advance: Advance) -> None:
-        self.advance = advance
-        self.shown = 0
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Show the steps done since the last one, those before a resumption included."""
-        self.advance(state.global_step - self.shown)
-        self.shown = state.global_step
 
 
 def _arguments(
@@ -200,7 +149,6 @@ def _arguments(
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=max(10, math.ceil(steps / 5)),
-        save_total_limit=1,
         seed=seed,
         data_seed=seed,
         remove_unused_columns=False,  # the weights are no argument of the model's, and would be dropped
@@ -230,18 +178,6 @@ def _micro_batch(tuning: Tuning) -> int:
     return micro
 
 
-def _last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint; one that was being written when the process died is removed."""
-    whole = []
-    for path in folder.glob("checkpoint-*"):
-        try:
-            json.loads((path / "trainer_state.json").read_text("utf-8"))  # the trainer writes it last
-            whole.append(path)
-        except (OSError, ValueError):
-            shutil.rmtree(path, ignore_errors=True)
-    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
-
-
 def _tokenise(tokenizer: Any, example: Example, ends: frozenset[int]) -> dict[str, list[int]]:
     if tokenizer.eos_token_id is None:
         raise TrainingError("the model's tokenizer has no end-of-text token, so answers could not be taught to end")
@@ -251,6 +187,8 @@ def _tokenise(tokenizer: Any, example: Example, ends: frozenset[int]) -> dict[st
         answer = whole[len(prompt) :]
     else:  # the text joins to other tokens at the seam; the model will be asked with the prompt's own
         answer = tokenizer(example.completion, add_special_tokens=False)["input_ids"]
+    if not answer:
+        raise TrainingError(f"the completion of the example {example.id!r} holds no token; give it an answer")
     if answer[-1] not in ends:  # a chat template has its own end of a turn
         answer = [*answer, tokenizer.eos_token_id]
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
@@ -275,6 +213,19 @@ def _check_lengths(examples: Sequence[Example], rows: Sequence[dict[str, list[in
             f"{len(long)} of {len(rows)} examples are longer than tuning.max_length {limit} tokens: "
             f"{', '.join(long[:5])}; raise tuning.max_length or leave these questions out"
         )
+
+
+def _widen(model: Any, what: str) -> None:
+    """Make the weights float32: AdamW's steps are smaller than bfloat16 can hold; the products still run in it."""
+    try:
+        model.float()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"{what}: out of memory before the first step, as every weight is tuned in float32; "
+            f"set {section(what)}.method=lora or take a smaller model"
+        ) from error
 
 
 def _last_logits(model: Any, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -304,16 +255,50 @@ def _logs_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _saving(folder: Path) -> Iterator[None]:
-    """Tell a full disk from other failures of the libraries that write weights."""
+def _going_on(trainer: AnswerTrainer, tuning: Tuning, checkpoint: Path | None) -> Iterator[None]:
+    """Say where memory did not suffice, and where a checkpoint cannot be gone on from: it may hold foreign code."""
+    what = trainer.args.run_name
     try:
         yield
-    except TrainingError:
+    except Exception as error:
+        if is_out_of_memory(error):
+            if tuning.micro_batch > 1:
+                remedy = (
+                    f"set {section(what)}.micro_batch_size to a divisor of {tuning.batch_size} below "
+                    f"{tuning.micro_batch}, which changes results by rounding alone"
+                )
+            else:
+                remedy = "shorten the prompt, leave the longest questions out, or load it with model.dtype=bfloat16"
+            raise TrainingError(
+                f"{what}: out of memory at step {trainer.state.global_step + 1}, on {tuning.micro_batch} examples of "
+                f"{trainer.tokens} tokens; {remedy}, and start again: what was saved stays"
+            ) from error
+        if checkpoint is not None and not trainer.tokens:
+            raise TrainingError(
+                f"{what}: cannot go on from {checkpoint}, which does not hold what was saved here "
+                f"({first_line(error)}); remove it and start again"
+            ) from error
+        raise
+
+
+@contextmanager
+def _saving(folder: Path) -> Iterator[None]:
+    """Tell a disk that is full, or not to be written to, from other failures of the libraries that write weights."""
+    try:
+        yield
+    except RaitError:
         raise
     except Exception as error:
-        if shutil.disk_usage(folder).free < _ROOM or getattr(error, "errno", None) == errno.ENOSPC:
-            raise TrainingError(f"cannot save to {folder}: no space left; free some and start again") from error
-        raise
+        reason = first_line(error)
+        if shutil.disk_usage(folder).free < _ROOM:
+            reason = "no space left"
+        elif isinstance(error, OSError) and error.errno in _DISK:
+            reason = error.strerror or reason
+        elif type(error).__name__ != "SafetensorError" and not any(sign in str(error) for sign in _UNWRITTEN):
+            raise
+        raise TrainingError(
+            f"cannot save to {folder}: {reason}; free some space there or let it be written to, and start again"
+        ) from error
 
 
 def _save(trainer: Any, loaded: LoadedModel, folder: Path) -> None:
@@ -323,6 +308,15 @@ def _save(trainer: Any, loaded: LoadedModel, folder: Path) -> None:
     trainer.save_model(str(scratch))
     loaded.tokenizer.save_pretrained(scratch)
     (scratch / "training_args.bin").unlink(missing_ok=True)  # a pickle; the recipe says it all
-    write_json(scratch / BASE_FILE, {"source": loaded.source, "fingerprint": loaded.fingerprint})
+    _sort_targets(scratch / "adapter_config.json")
+    write_base(scratch, loaded.source, loaded.fingerprint)
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
+
+
+def _sort_targets(path: Path) -> None:
+    """Sort the modules that an adapter changes: peft writes them in an order that hangs on the process."""
+    if path.is_file():
+        found = json.loads(path.read_text("utf-8"))
+        if isinstance(found["target_modules"], list):
+            write_json(path, found | {"target_modules": sorted(found["target_modules"])})

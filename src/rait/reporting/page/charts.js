@@ -25,8 +25,8 @@ function element(tag, kind, text) {
   return made;
 }
 
-/** What a point is, beside the pointer. */
-function showTip(_, event, item, value) {
+/** What a point is, beside the pointer; of one that stands for many questions the texts of some. */
+function showTip(event, value, examples, such = "such as") {
   tip.hidden = value === null || value === undefined || value === "";
   if (tip.hidden) return;
   tip.replaceChildren();
@@ -40,6 +40,12 @@ function showTip(_, event, item, value) {
       line.append(element("span", "", `${name} `), String(shown));
       tip.append(line);
     }
+  }
+  if (examples.length) tip.append(element("div", "such", such));
+  for (const text of examples) {
+    const line = element("div", "text", text);
+    line.dir = "auto";
+    tip.append(line);
   }
   const {width, height} = tip.getBoundingClientRect();
   tip.style.left = `${Math.max(8, Math.min(event.clientX + 14, innerWidth - width - 8))}px`;
@@ -84,12 +90,15 @@ function mapRows(run, strategy) {
   });
 }
 
-/** Draw the chart of a place; `rows` are those that it names. Gives the view. */
-async function draw(plot, rows, open) {
+/** Draw the chart of a place from the data of `run`; `rows` are those that it names. Gives the view. */
+async function draw(plot, run, rows, open) {
+  const set = run?.sets.find((each) => each.name === plot.dataset.set);
+  const examples = (datum) => (datum?.ids ?? []).flatMap((id) => set?.at.has(id) ? [set.question[set.at.get(id)]] : []);
   const spec = specs[plot.dataset.chart];
   if (rows) spec.datasets = {...spec.datasets, ...rows};
   const {view} = await window.vegaEmbed(plot, spec, {
-    mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false, ast: true, config: CONFIG, tooltip: showTip,
+    mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false, ast: true, config: CONFIG,
+    tooltip: (_, event, item, value) => showTip(event, value, examples(item?.datum), item?.datum?.such),
   });
   if (open) {
     view.addEventListener("click", (_, item) => {

@@ -2,14 +2,17 @@
 "use strict";
 
 const PAGE = 40;
-const WORDS = {correct: "right", wrong: "wrong", refused: "refused"};
-const MARKS = {correct: "✓", wrong: "✗", refused: "–"};
+const WORDS = {correct: "right", wrong: "wrong", refused: "refused", failed: "not asked"};
+const FILTERS = ["search", "run", "set", "before", "after", "role", "band"];
+const DIAL = "/dial";  // behind the name of a method, which holds no slash
+const MARKS = {correct: "✓", wrong: "✗", refused: "–", failed: "!"};
 
 /** Show the questions of `runs`; gives a function that opens one. */
 function browse(runs) {
   const form = document.getElementById("filters");
   const list = document.getElementById("list");
   const found = document.getElementById("found");
+  const none = document.getElementById("none");
   const pages = document.getElementById("pages");
   const entries = runs.flatMap((run, of) => run.sets.flatMap((set) => set.id.map((_, at) => ({run, of, set, at}))));
   let shown = entries;
@@ -28,16 +31,28 @@ function browse(runs) {
   form.querySelector("[data-several]").hidden = runs.length < 2;
   options(field("set"), [["", "all"], ...unique(entries.map((entry) => entry.set.name)).map((name) => [name, name])]);
   const methods = unique(runs.flatMap((run) => [...run.strategies, ...run.methods.filter((name) => name !== "init_basic")]));
-  options(field("method"), methods.map((name) => [name, name]));
+  const hasDial = (name) => runs.some((run) => run.sets.some((set) => set.verdicts?.[name]?.dial));
+  options(field("method"), methods.flatMap((name) => [
+    [name, name], ...(hasDial(name) ? [[name + DIAL, `${name} + dial`]] : []),
+  ]));
+  if (!runs.some((run) => run.sets.some((set) => Object.values(set.verdicts ?? {}).some((verdict) => verdict.p_refuse)))) {
+    for (const option of form.querySelectorAll('option[value$="p_refuse"]')) option.remove();
+  }
 
-  const outcome = ({set, at}, method) => set.verdicts?.[method]?.outcome[at] ?? null;
-  const role = ({set, at}, method) => set.decisions?.[method]?.role[at] ?? null;
+  if (!entries.some(({set, at}) => Object.values(set.verdicts ?? {}).some((verdict) => verdict.outcome[at] === "failed"))) {
+    for (const option of form.querySelectorAll('option[value="failed"]')) option.remove();
+  }
+
+  // A method is chosen as it decodes greedily, or with its dial.
+  const bare = (method) => method.endsWith(DIAL) ? method.slice(0, -DIAL.length) : method;
+  const outcome = ({set, at}, method) => set.verdicts?.[bare(method)]?.[method === bare(method) ? "outcome" : "dial"]?.[at] ?? null;
+  const role = ({set, at}, method) => set.decisions?.[bare(method)]?.role[at] ?? null;
   const band = (mu) => Math.min(4, [0.2, 0.4, 0.6, 0.8].filter((edge) => mu >= edge).length);
   const haystack = (entry) => {
     const {set, at} = entry;
     entry.text ??= [
       set.question[at], set.id[at], set.category[at], ...set.answers[at],
-      ...Object.values(set.verdicts ?? {}).map((verdict) => verdict.response[at] ?? ""),
+      ...Object.values(set.verdicts ?? {}).flatMap((verdict) => [verdict.response[at] ?? "", verdict.answer?.[at] ?? ""]),
     ].join("\n").toLowerCase();
     return entry.text;
   };
@@ -54,15 +69,15 @@ function browse(runs) {
     return wanted.search === "" || haystack(entry).includes(wanted.search.toLowerCase());
   }
 
+  const asked = () => Object.fromEntries([...FILTERS, "method", "order"].map((name) => [name, field(name).value]));
+
   function filter() {
-    const wanted = Object.fromEntries(
-      ["run", "set", "method", "before", "after", "role", "band", "order", "search"].map((name) => [name, field(name).value]),
-    );
+    const wanted = asked();
     shown = entries.filter((entry) => matches(entry, wanted));
     if (wanted.order !== "") {
       const sign = wanted.order.startsWith("-") ? -1 : 1;
       const name = wanted.order.replace("-", "");
-      const value = ({set, at}) => set[name]?.[at] ?? null;
+      const value = ({set, at}) => (name === "p_refuse" ? set.verdicts?.[bare(wanted.method)] : set)?.[name]?.[at] ?? null;
       // Where there is no value the question comes last, whatever the direction.
       shown.sort((a, b) => {
         const [first, second] = [value(a), value(b)];
@@ -73,22 +88,72 @@ function browse(runs) {
     show();
   }
 
-  const counted = (method) => {
+  const counted = (some, method) => {
     const counts = {correct: 0, refused: 0, wrong: 0};
-    for (const entry of shown) {
+    for (const entry of some) {
       const of = outcome(entry, method);
-      if (of) counts[of] += 1;
+      if (of) counts[of] = (counts[of] ?? 0) + 1;
     }
     return Object.values(counts).some(Boolean)
       ? Object.entries(counts).map(([name, count]) => `${count} ${WORDS[name]}`).join(", ") : "";
   };
 
+  /** What is found, and of every set that was answered how many are right, refused and wrong before and after. */
+  function sums(method) {
+    const head = element("div", "", `${shown.length.toLocaleString("en")} of ${entries.length.toLocaleString("en")} questions`);
+    const bySet = new Map(runs.flatMap((run) => run.sets.map((set) => [set, []])));
+    for (const entry of shown) bySet.get(entry.set).push(entry);
+    const lines = [...bySet].flatMap(([set, some]) => {
+      const [before, after] = [counted(some, "init_basic"), counted(some, method)];
+      if (!before && !after) return [];
+      const line = element("div", "of-set");
+      line.append(element("bdi", "", runs.length > 1 ? `${some[0].run.name} · ${set.name}` : set.name), ` ${some.length.toLocaleString("en")}`
+        + (before ? `; before: ${before}` : "") + (after ? `; ${shownAs(method)}: ${after}` : ""));
+      return [line];
+    });
+    found.replaceChildren(head, ...lines);
+  }
+
+  const shownAs = (method) => field("method").querySelector(`option[value="${CSS.escape(method)}"]`)?.textContent ?? method;
+
+  /** Where nothing is found: which filter alone is too narrow, and a way to take it away. */
+  function hint() {
+    none.hidden = shown.length > 0;
+    if (shown.length) return;
+    const wanted = asked();
+    const narrow = FILTERS.filter((name) => wanted[name] !== "").flatMap((name) => {
+      const count = entries.filter((entry) => matches(entry, {...wanted, [name]: ""})).length;
+      return count ? [[name, count]] : [];
+    });
+    const [said, loosen] = none.children;
+    said.textContent = narrow.length ? "No question passes all of these filters. Without one of them:"
+      : "No question passes these filters, and taking one away is not enough.";
+    const buttons = narrow.map(([name, count]) => {
+      const button = element("button");
+      button.type = "button";
+      const value = field(name).selectedOptions?.[0].textContent ?? wanted[name];
+      button.append(`without ${field(name).labels[0].firstChild.textContent.trim().toLowerCase()} “`, element("bdi", "", value),
+        `”: ${count.toLocaleString("en")}`);
+      button.addEventListener("click", () => {
+        field(name).value = "";
+        filter();
+        field(name).focus();
+      });
+      return button;
+    });
+    const reset = element("button", "", "Show all");
+    reset.type = "button";
+    reset.addEventListener("click", () => {
+      form.reset();
+      field("search").focus();
+    });
+    loosen.replaceChildren(...buttons, reset);
+  }
+
   function show() {
     const method = field("method").value;
-    const before = counted("init_basic");
-    const after = counted(method);
-    found.textContent = `${shown.length.toLocaleString("en")} of ${entries.length.toLocaleString("en")} questions`
-      + (before ? `; before: ${before}` : "") + (after ? `; ${method}: ${after}` : "");
+    sums(method);
+    hint();
     list.replaceChildren(...shown.slice(page * PAGE, (page + 1) * PAGE).map((entry) => row(entry, method)));
     const last = Math.max(0, Math.ceil(shown.length / PAGE) - 1);
     pages.hidden = last === 0;
@@ -115,6 +180,8 @@ function browse(runs) {
     if (before) chips.append(verdictChip(before));
     if (before && after) chips.append(element("span", "", "→"));
     if (after) chips.append(verdictChip(after));
+    const dial = outcome(entry, bare(method) + DIAL);
+    if (dial && dial !== after) chips.append(element("span", "", "dial"), verdictChip(dial));
     button.append(text, chips);
     let detail = null;
     button.addEventListener("click", () => {
@@ -169,7 +236,7 @@ function number(value, sign) {
 }
 
 function verdictChip(outcome) {
-  return element("span", `chip ${WORDS[outcome]}`, `${MARKS[outcome]} ${WORDS[outcome]}`);
+  return element("span", `chip ${outcome === "failed" ? "" : WORDS[outcome]}`, `${MARKS[outcome]} ${WORDS[outcome]}`);
 }
 
 function block(title, lines, kind) {
@@ -189,6 +256,20 @@ function shownText(text) {
   const made = element("span", "text", text);
   made.dir = "auto";
   return made;
+}
+
+/** What a method says with its dial, p(refuse), and what it would say if it might not refuse; as far as it is known. */
+function dialled(method, verdict, at, threshold) {
+  const [chance, outcome, answer] = [verdict.p_refuse?.[at] ?? null, verdict.dial?.[at] ?? null, verdict.answer?.[at] ?? null];
+  if (chance === null) return [];
+  const parts = [element("bdi", "aside", outcome ? `${method} with the dial` : method)];
+  if (outcome) parts.unshift(verdictChip(outcome));
+  if (outcome && outcome !== "refused") parts.push(shownText(answer ?? verdict.response[at]));
+  const cut = threshold > 1 ? "refuses nothing that it can answer" : `refuses from ${String(Number(threshold?.toPrecision(4)))} on`;
+  const anyway = outcome === "refused" && chance < threshold ? "; it refuses even where it may not" : "";
+  parts.push(element("span", "aside", `p(refuse) ${chance}${outcome ? `; ${cut}${anyway}` : ""}`));
+  const hidden = [element("span", "aside", "if it may not refuse:"), shownText(answer ?? "")];
+  return [parts, ...(answer && outcome !== "correct" && outcome !== "wrong" ? [hidden] : [])];
 }
 
 /** Everything that is known of a question. */
@@ -218,15 +299,10 @@ function details({run, set, at}) {
   }
   const verdicts = Object.entries(set.verdicts ?? {}).filter(([, verdict]) => verdict.outcome[at]);
   if (verdicts.length) {
-    made.append(block("Answers", verdicts.map(([method, verdict]) => {
-      const parts = [verdictChip(verdict.outcome[at]), element("bdi", "aside", method), shownText(verdict.response[at])];
-      const notes = [];
-      const chance = verdict.refusal_probability?.[at];
-      if (chance !== null && chance !== undefined) notes.push(`p(refuse) ${number(chance)}`);
-      if (verdict.answer?.[at] && verdict.answer[at] !== verdict.response[at]) notes.push(`without refusing: ${verdict.answer[at]}`);
-      if (notes.length) parts.push(element("bdi", "aside", `(${notes.join("; ")})`));
-      return parts;
-    }), "full"));
+    made.append(block("Answers", verdicts.flatMap(([method, verdict]) => [
+      [verdictChip(verdict.outcome[at]), element("bdi", "aside", method), shownText(verdict.response[at])],
+      ...dialled(method, verdict, at, run.thresholds[method]),
+    ]), "full"));
   }
   const decisions = Object.entries(set.decisions ?? {}).filter(([, decision]) => decision.role[at]);
   if (decisions.length) {
@@ -237,7 +313,7 @@ function details({run, set, at}) {
   const train = run.sets.find((each) => each.decisions);
   const near = Object.entries(set.near ?? {}).filter(([, of]) => of[set.id[at]]);
   for (const [method, of] of near) {
-    made.append(block(`Known, but ${method} refuses it; it was taught to refuse, nearest first`, of[set.id[at]].map(([id, cosine]) => {
+    made.append(block(`Known, but ${method} refuses it by greedy decoding; it was taught to refuse, nearest first`, of[set.id[at]].map(([id, cosine]) => {
       const place = train?.at.get(id);
       return [element("span", "count", number(cosine)), shownText(place === undefined ? id : train.question[place])];
     }), "full"));

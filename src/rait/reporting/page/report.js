@@ -2,6 +2,7 @@
 "use strict";
 
 (() => {
+  const PAIRS = 6;
   const root = document.documentElement;
   const button = document.getElementById("theme");
   const remembered = () => {
@@ -37,32 +38,28 @@
     return runs;
   }
 
-  /** The map of a strategy, the pairs beside it, and the choice of another strategy. */
+  /** The pairs that are most alike, of every strategy; the map of one, and the choice of another. */
   async function conflictMap(box, run, open) {
     const plot = box.querySelector('.plot[data-chart^="map-"]');
-    const pairs = box.querySelector(".pairs");
     const select = box.querySelector("[data-map]");
     const train = run.sets.find((set) => set.decisions);
     const strategy = () => (select ? select.value : Object.keys(run.maps)[0]);
-    const list = () => {
-      if (!pairs || !train) return;
-      const lines = (run.maps[strategy()]?.pairs ?? []).slice(0, 6).flatMap(([idk, vanilla, cosine]) => {
+    for (const pairs of box.querySelectorAll(".pairs")) {
+      const all = run.maps[pairs.dataset.strategy]?.pairs ?? [];
+      const lines = !train ? [] : all.flatMap(([idk, vanilla, cosine]) => {
         const [first, second] = [train.at.get(idk), train.at.get(vanilla)];
         if (first === undefined || second === undefined) return [];
         const line = element("li");
         line.append(shownText(train.question[first]), element("small", "", " refused · "), shownText(train.question[second]),
           element("small", "", ` answered · ${number(cosine)}`));
         return [line];
-      });
-      pairs.hidden = lines.length === 0;
-      pairs.querySelector("h4 span").textContent = `: ${strategy()}`;
+      }).slice(0, PAIRS);
+      pairs.querySelector("small").textContent = lines.length === all.length ? "" : `${lines.length} of ${all.length} pairs`;
       pairs.querySelector("ol").replaceChildren(...lines);
-    };
-    list();
+    }
     if (!plot) return;
-    const view = await draw(plot, {map: mapRows(run, strategy())}, open);
+    const view = await draw(plot, run, {map: mapRows(run, strategy())}, open);
     select.addEventListener("change", async () => {
-      list();
       await view.data("map", mapRows(run, strategy())).runAsync();
     });
   }
@@ -78,10 +75,10 @@
     } catch (error) {
       document.getElementById("found").textContent = `The questions cannot be shown: this browser is too old for them (${error.message}).`;
     }
-    for (const plot of plots.filter((each) => !named(each))) await draw(plot);
+    for (const plot of plots.filter((each) => !named(each))) await draw(plot, runs[Number(plot.dataset.run)]);
     for (const plot of plots.filter((each) => each.dataset.chart.startsWith("flow-"))) {
       const of = Number(plot.dataset.run);
-      if (runs[of]) await draw(plot, {flow: flowRows(runs[of])}, (id) => open(of, "train", id));
+      if (runs[of]) await draw(plot, runs[of], {flow: flowRows(runs[of])}, (id) => open(of, "train", id));
     }
     for (const box of document.querySelectorAll(".map")) {
       const of = Number(box.dataset.run);

@@ -1,0 +1,81 @@
+"""Long work saved part by part, so that an interruption costs one part: files that prove themselves whole.
+
+    verdicts = in_shards(folder, questions, 3497, 512, Verdict, ask, say=say, skip=advance)
+
+A shard is a Parquet file of the records of so many questions, named after the number of the first one and the checksum
+of its content: 000000512-9f86d081884c7d65.parquet. One rename makes it whole and known. A file whose content is not
+what its name says is never used. What the records depend on has to stand in the folder's name.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
+from io import BytesIO
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rait.columns import schema, to_row
+from rait.tables import atomic, batched, iter_records
+
+Item = TypeVar("Item")
+Record = TypeVar("Record")
+
+_NAME = re.compile(r"(\d{9})-([0-9a-f]{16})\.parquet")
+
+
+def in_shards(
+    folder: Path,
+    items: Iterable[Item],
+    total: int,
+    size: int,
+    kind: type[Record],
+    make: Callable[[Iterator[Item]], Iterator[Record]],
+    *,
+    say: Callable[[str], None],
+    skip: Callable[[int], None] = lambda _: None,
+) -> Iterator[Record]:
+    """What `make` gives for each of `items`, `total` in number, saving a file in `folder` for every `size` of them.
+
+    Whole files that are there already are not made again; `skip` is told how many items they hold, and `say` of files
+    that are damaged, which are removed. The items of each other file are handed to `make` by themselves, which gives a
+    record for each, in their order: a model's last digits depend on what it is asked at the same time, and work that
+    was interrupted is to come to the same. When all files are there, the records are read from them as they are asked
+    for. The caller removes the folder when all is safe elsewhere.
+    """
+    starts = range(0, total, size)
+    saved = {start: path for start, path in _whole(folder, say) if start in starts}
+    for start, part in zip(starts, batched(items, size), strict=True):
+        if start in saved:
+            skip(len(part))
+        else:
+            saved[start] = _save(folder, start, make(iter(part)), kind)
+    return chain.from_iterable(iter_records(saved[start], kind) for start in starts)
+
+
+def _whole(folder: Path, say: Callable[[str], None]) -> Iterator[tuple[int, Path]]:
+    """The first item and the path of each shard whose content is as it was saved; others are removed."""
+    for path in sorted(folder.glob("*.parquet")):
+        name = _NAME.fullmatch(path.name)
+        if name and _checksum(path.read_bytes()) == name[2]:
+            yield int(name[1]), path
+        else:
+            say(f"{path} is damaged: it is removed, and what it held is asked again")
+            path.unlink()
+
+
+def _save(folder: Path, start: int, records: Iterable[Any], kind: type) -> Path:
+    buffer = BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(map(to_row, records)), schema=schema(kind)), buffer)
+    content = buffer.getvalue()
+    path = folder / f"{start:09d}-{_checksum(content)}.parquet"
+    with atomic(path) as file:
+        file.write(content)
+    return path
+
+
+def _checksum(content: bytes) -> str:
+    return sha256(content).hexdigest()[:16]

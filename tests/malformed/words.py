@@ -1,0 +1,142 @@
+# ruff: noqa: E501  (a table of command lines)
+"""Command lines that are wrong: what is missing, unknown, of another type or out of range."""
+
+from malformed.cases import Case
+
+NEEDED = {
+    "probe": "--model model --questions q.jsonl --out n.jsonl",
+    "rehearse": "--model model --states s.jsonl --out n",
+    "flow": "--initial s.jsonl --rehearsed s.jsonl --out n.jsonl",
+    "influence": "--model model --adapter adapter --initial s.jsonl --out n.jsonl",
+    "conflicts": "--model model --initial s.jsonl --decisions d.jsonl --out n",
+    "tune": "--model model --examples e.jsonl --out n",
+    "evaluate": "--model model --questions q.jsonl --out n.jsonl",
+    "construct": "--initial s.jsonl",
+    "export": "run --to trl",
+}
+"""Commands with options that are required."""
+
+ALL = ["run", "compare", "prompts", "recipes", "validate", "probe", "rehearse", "flow", "influence", "construct", "conflicts", "tune", "evaluate", "questions", "certainty", "score", "strategies", "report", "ask", "status", "dial", "export"]  # fmt: skip
+
+
+def _missing() -> list[Case]:
+    found = []
+    for command, words in NEEDED.items():
+        pairs = words.removeprefix("run ").split()
+        for option, value in zip(pairs[::2], pairs[1::2], strict=True):
+            rest = words.replace(f"{option} {value}", "").strip()
+            found.append(Case("words", f"{command} {rest}", 2, f"{option}"))
+    return found
+
+
+CASES = [
+    *_missing(),
+    *[Case("words", f"{command} --nope", 2, "--nope") for command in ALL],
+    *[Case("words", f"{command}", 2, name) for command, name in {"validate": "recipe", "questions": "PATH", "certainty": "states", "score": "verdicts", "report": "RUN", "ask": "RUN", "status": "RUN", "dial": "RUN"}.items()],
+    *[Case("words", f"{command} more", 2, "more") for command in ("recipes", "strategies", "report run", "status run", "dial run", "ask run a", "score v.jsonl", "flow --initial s.jsonl --rehearsed s.jsonl --out n.jsonl", "export run --to trl")],
+    Case("words", "--nope", 2, "--nope"),
+    Case("words", "runn", 2, "'runn'"),
+    Case("words", "RUN", 2, "'RUN'"),
+    Case("words", "''", 2, "''"),
+    Case("words", "é", 2, "'é'"),
+    Case("words", "probe --model", 2, "--model"),
+    Case("words", "probe --model= --questions q.jsonl --out n.jsonl", 1, "model"),
+    Case("words", "probe --jsn", 2, "--json"),
+    # values
+    Case("words", "compare --seeds x", 2, "--seeds"),
+    Case("words", "compare --seeds 0", 2, "--seeds"),
+    Case("words", "compare --seeds -3", 2, "--seeds"),
+    Case("words", "compare --seeds 1.5", 2, "--seeds"),
+    Case("words", "compare --against nope --out n", 2, "cannot compare with 'nope'"),
+    Case("words", "compare default run", 2, "'default' is no run folder"),
+    Case("words", "compare run", 2, "run is one run"),
+    Case("words", "compare run run --seeds 3", 2, "--seeds and --against are for a recipe"),
+    Case("words", "compare run run --out run", 1, "cannot write run"),
+    Case("words", "ask run Who? --threshold 2", 2, "--threshold"),
+    Case("words", "ask run Who? --threshold x", 2, "--threshold"),
+    Case("words", "ask run Who? --threshold nan", 2, "--threshold"),
+    Case("words", "ask run Who? --strategy nope", 2, "no strategy 'nope'; it has cor_rait, craft"),
+    Case("words", "ask gone Who?", 2, "RUN: gone does not exist"),
+    Case("words", "ask q.jsonl Who?", 1, "q.jsonl"),
+    Case("words", "ask s.jsonl Who?", 1, "s.jsonl"),
+    Case("words", "dial run --max-error x", 2, "--max-error"),
+    Case("words", "dial run --max-error 0", 2, "--max-error is a share between 0 and 1"),
+    Case("words", "dial run --max-error 1.5", 2, "--max-error is a share between 0 and 1"),
+    Case("words", "dial run --max-error nan", 2, "--max-error is a share between 0 and 1"),
+    Case("words", "dial run --max-error inf", 2, "--max-error is a share between 0 and 1"),
+    Case("words", "dial run --max-refusal -1", 2, "--max-refusal is a share between 0 and 1"),
+    Case("words", "dial run --max-error 0.1 --of-answered --delta 3", 2, "--delta is a share between 0 and 1"),
+    Case("words", "dial run --max-error 0.1 --max-refusal 0.1", 2, "give one of --best-ths, --max-error and --max-refusal"),
+    Case("words", "dial run --best-ths --max-error 0.1", 2, "give one of"),
+    Case("words", "dial run --of-answered", 2, "--of-answered says"),
+    Case("words", "dial run --delta 0.1", 2, "--delta is of --of-answered"),
+    Case("words", "dial run --strategy nope", 2, "no strategy 'nope'"),
+    Case("words", "dial gone", 2, "RUN: gone does not exist"),
+    Case("words", "dial run --max-error 0.1", 1, "cor_rait/calibration.verdicts.parquet"),
+    Case("words", "construct --initial s.jsonl --vanilla x", 2, "--vanilla"),
+    Case("words", "construct --initial s.jsonl --vanilla -1 --idk 1 --strategy craft --out n.jsonl", 2, "construction.vanilla"),
+    Case("words", "construct --initial s.jsonl --vanilla 0 --idk 0 --strategy craft --out n.jsonl", 2, "vanilla and idk must not both be 0"),
+    Case("words", "construct --initial s.jsonl --vanilla 1 --idk 99999999999999999999 --strategy cor_rait --out n.jsonl", 1, "idk"),
+    Case("words", "construct --initial s.jsonl --strategy craft", 2, "give --strategy, --vanilla, --idk and --out"),
+    Case("words", "construct --initial s.jsonl --vanilla 1 --idk 1 --strategy cor_rait --out n.jsonl --format nope", 2, "unknown format 'nope'"),
+    Case("words", "construct --initial s.jsonl --vanilla 1 --idk 1 --strategy cor_rait --out n.jsonl --format axolotl", 2, "--model"),
+    Case("words", "construct --initial s.jsonl --vanilla 1 --idk 1 --strategy Craft --out n.jsonl", 2, "did you mean 'craft'"),
+    Case("words", "construct --initial s.jsonl --vanilla 1 --idk 1 --strategy '' --out n.jsonl", 2, "unknown strategy ''"),
+    Case("words", "construct --initial s.jsonl --vanilla 1 --idk 1 --strategy cor_rait --out n.jsonl --decisions d.csv", 1, "d.csv must end in"),
+    Case("words", "construct --initial s.jsonl --vanilla 1 --idk 1 --strategy cor_rait --out n.json", 1, "n.json must end in"),
+    Case("words", "construct --initial s.jsonl --vanilla 1 --idk 1 --strategy cor_rait --out n.jsonl --model gone", 1, "no model at gone"),
+    Case("words", "export run --to nope", 2, "unknown format 'nope'"),
+    Case("words", "export run --to trl --public", 2, "--public says"),
+    Case("words", "export run --to trl --out .", 1, "holds the run itself"),
+    Case("words", "export run --to trl --strategy ../craft", 2, "no tuned model '../craft' in run"),
+    Case("words", "export gone --to trl", 2, "RUN: gone does not exist"),
+    Case("words", "evaluate --model model --questions q.jsonl --out n.jsonl --shots-from gone.jsonl", 2, "--shots-from: gone.jsonl does not exist"),
+    Case("words", "evaluate --model model --questions q.jsonl --out n.jsonl --strategy nope", 2, "unknown strategy 'nope'"),
+    Case("words", "evaluate --model model --questions atlas --split nope --out n.jsonl", 1, "'nope'"),
+    Case("words", "certainty gone.jsonl", 2, "STATES: gone.jsonl does not exist"),
+    Case("words", "questions gone.jsonl", 2, "PATH: gone.jsonl does not exist"),
+    Case("words", "questions q.jsonl --form nope", 2, "questions.form"),
+    Case("words", "questions .", 1, "."),
+    Case("words", "questions /dev/null", 1, "/dev/null"),
+    Case("words", "report gone", 2, "RUN: gone does not exist"),
+    Case("words", "report q.jsonl", 1, "q.jsonl"),
+    Case("words", "report run --out run", 1, "cannot write run"),
+    Case("words", "report run --out q.jsonl/page.html", 1, "cannot write q.jsonl/page.html"),
+    Case("words", "status gone", 2, "RUN: gone does not exist"),
+    Case("words", "status .", 1, "holds no manifest.json"),
+    # places to write
+    Case("words", "probe --model model --questions q.jsonl --out n", 1, "n must end in .jsonl or .parquet"),
+    Case("words", "probe --model model --questions q.jsonl --out q.jsonl/n.jsonl", 1, "cannot write q.jsonl/n.jsonl"),
+    Case("words", "flow --initial s.jsonl --rehearsed s.jsonl --out n.JSONL", 1, "n.JSONL must end in"),
+    Case("words", "flow --initial s.jsonl --rehearsed s.jsonl --out ''", 1, "must end in"),
+    Case("words", "flow --initial s.jsonl --rehearsed s.jsonl --out /proc/n.jsonl", 1, "cannot write /proc/n.jsonl"),
+    Case("words", f"flow --initial s.jsonl --rehearsed s.jsonl --out {'n' * 300}.jsonl", 1, "File name too long"),
+    Case("words", "influence --model model --adapter adapter --initial s.jsonl --out n.csv", 1, "n.csv must end in"),
+    Case("words", "evaluate --model model --questions q.jsonl --out n.csv", 1, "n.csv must end in"),
+    Case("words", "tune --model model --examples e.jsonl --out q.jsonl tuning.max_length=99", 1, "q.jsonl"),
+    Case("words", "rehearse --model model --states s.jsonl --out q.jsonl rehearsal.rule=top", 1, "q.jsonl"),
+    Case("words", "conflicts --model model --initial s.jsonl --decisions d.jsonl --out q.jsonl", 1, "q.jsonl"),
+    Case("words", "run questions.source=q.jsonl tests.id.source=q.jsonl tests.ood.source=q.jsonl --out q.jsonl", 1, "q.jsonl"),
+    # settings at the end of a line
+    Case("words", "run default probe.samples", 2, "'probe.samples' must have the form key=value"),
+    Case("words", "run default =3", 2, "'=3' must have the form key=value"),
+    Case("words", "run default .seed=3", 2, "'.seed=3' must have the form key=value"),
+    Case("words", "run default seed.=3", 2, "'seed.=3' must have the form key=value"),
+    Case("words", "run default a b", 2, "'a' must have the form key=value"),
+    Case("words", "run seed=1 default", 2, "'default' must have the form key=value"),
+    Case("words", "run seed", 2, "no recipe 'seed'"),
+    Case("words", "run 'seed={'", 2, "'seed={': the value is not valid YAML"),
+    Case("words", "run 'seed=!!python/object:os.system {}'", 2, "the value is not valid YAML"),
+    Case("words", "run 'seed=2026-02-31'", 2, "the value is not valid YAML"),
+    Case("words", "run seed=1e3", 2, "seed: "),
+    Case("words", "run seed.x=3", 2, "seed: "),
+    Case("words", "run nope.x=3", 2, "nope"),
+    Case("words", "probe --model model --questions q.jsonl --out n.jsonl prob.samples=3", 2, "did you mean probe?"),
+    Case("words", "tune --model model --examples e.jsonl --out n tuning.epochs=nan", 2, "tuning.epochs"),
+    Case("words", "certainty s.jsonl evaluation.resamples=1", 2, "evaluation.resamples"),
+    Case("words", "prompts defalut", 2, "did you mean 'default'"),
+    Case("words", "prompts model.source=gone", 1, "no model at gone"),
+    Case("words", "validate ''", 2, "no recipe ''"),
+    Case("words", "validate .", 2, "no recipe '.'"),
+    Case("words", "validate default --out x", 2, "--out"),
+]  # fmt: skip
