@@ -1,13 +1,15 @@
 # make demo    a virtual environment, the package, and `rait run` on the embedded default
 # make test    the quick tests;  make slow: those with real models;  make check: ruff and mypy
 # make docs    the documentation, into build/docs
+# make oldest  a whole small pipeline with the lowest versions that are allowed
+# make fuzz    the readers and the matcher, FUZZ_SECONDS each;  make mutants: mutation testing of the method's arithmetic
 # make audit   known vulnerabilities of the pinned dependencies, where a service that knows them can be reached
 PYTHON ?= python3
 VENV   ?= .venv
 RUN    ?= demo-run
 PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test slow check docs audit format clean
+.PHONY: demo test slow check docs audit oldest fuzz mutants format clean
 
 demo: $(VENV)/demo.stamp
 	$(VENV)/bin/rait run --out $(RUN)
@@ -16,7 +18,7 @@ test: $(VENV)/test.stamp # one worker a core; threads of their own would only st
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=logical --dist=loadfile
 
 slow: $(VENV)/test.stamp
-	$(VENV)/bin/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m slow --numprocesses=logical --dist=loadfile
 
 check: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check .
@@ -36,12 +38,25 @@ audit: $(VENV)/audit/bin/pip-audit # what was looked up has "vulns" in the findi
 	echo "audit: $$found of $$(grep -c == constraints.txt) pinned dependencies were looked up"; \
 	if [ "$$status" != 0 ]; then cat $(VENV)/audit.json; echo; fi; exit $$status
 
+oldest: $(VENV)-oldest/test.stamp # their own deprecations are no failures of ours
+	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -W default -p no:cacheprovider \
+	  tests/integration/test_pipeline.py tests/integration/test_multiple_choice.py tests/unit/test_loading.py tests/unit/test_tables.py
+
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/test.stamp
+	$(VENV)/bin/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+mutants: $(VENV)/test.stamp # an hour or two; pyproject.toml says of what
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check mutmut
+	OMP_NUM_THREADS=1 $(VENV)/bin/mutmut run
+	$(VENV)/bin/mutmut results
+
 format: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +64,12 @@ $(VENV)/bin/python:
 $(VENV)/audit/bin/pip-audit: $(VENV)/bin/python
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+
+$(VENV)-oldest/test.stamp: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt \
+	  --editable ".[demo]" hypothesis pytest pytest-timeout scipy
+	@touch $@
 
 $(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "Installing rait into $(VENV) (a few minutes the first time) ..."
