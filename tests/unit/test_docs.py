@@ -163,7 +163,7 @@ def test_its_pages_fetch_nothing_from_elsewhere(site):
 def test_a_broken_link_an_anchor_that_is_none_and_a_page_without_a_place_fail(tmp_path):
     shutil.copytree(DOCS, tmp_path / "docs")
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
-    for name in ("src", "examples", "README.md"):
+    for name in ("src", "examples", "README.md", "SECURITY.md"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "docs/stray.md").write_text("[a](../src/rait/no.py) [b](method.md#no) [c](no.md)")
     done = build(tmp_path, tmp_path / "site")

@@ -513,3 +513,13 @@ def test_dependencies_are_pinned_where_they_are_tested():
     lines = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.+!-]+", line) for line in lines)
     assert wanted().keys() <= {line.partition("==")[0].lower().replace("_", "-") for line in lines}
+
+
+def test_the_lowest_versions_are_those_of_the_oldest_set():
+    lines = (ROOT / "constraints-oldest.txt").read_text("utf-8").splitlines()
+    oldest = dict(line.replace("_", "-").split("==") for line in lines if "==" in line)
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    lowest = dict(each.replace("_", "-").split(">=") for each in named)
+    assert lowest.keys() == oldest.keys()
+    newer = [name for name in lowest if not f"{oldest[name]}.0.".startswith(f"{lowest[name]}.")]
+    assert newer == ["torch"]
