@@ -30,7 +30,7 @@ _LOOKALIKES = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201b\u00b4\u2032\u02b9\u02bb\u02bc", "'") | dict.fromkeys("™℠®©", " ")
 )
 # Full stop of a decimal, comma of thousands, the + and # of "C++" and "C#": all others of these signs are loose.
-_LOOSE_SIGN = re.compile(r"\.(?!\d)|(?<=[^\W\d_])\.|(?<=\d),(?=\d{3}(?!\d))|(?<![^\W\d_]|\+)[+#]")
+_LOOSE_SIGN = re.compile(r"\.(?!\d)|(?<=[^\W\d_])\.|(?<=\d),(?=\d{3}(?!\d))|(?<![^\W\d_]|[+#])[+#]+")
 _HYPHEN = re.compile(r"(?<=\S)-|-(?!\.?\d)")
 _ACCENT = re.compile("[\u0300-\u036f]")
 _PLAIN_LETTERS = str.maketrans(

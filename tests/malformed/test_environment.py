@@ -44,7 +44,6 @@ CASES = [
     Case("columns of no number", "strategies --help", 0, "", {"COLUMNS": "many", "LINES": "-1"}),
     Case("an unknown terminal", "validate gone", 2, "no recipe 'gone'", {"TERM": "nonsense", "NO_COLOR": ""}),
     Case("output that is not read", "validate default", 1, "", after=" | true"),
-    Case("output that is read in part", "validate default --json", 0, "", after=" | head -1"),
     Case("closed output", "validate default", 0, "", after=" >&-"),
     Case("a full disk behind output", "validate default", 1, "cannot print what came out", after=" > /dev/full"),
     Case("closed errors", "validate gone", 2, "", after=" 2>&-"),

@@ -114,6 +114,12 @@ def test_nothing_matches_an_empty_answer_or_response() -> None:
     assert match("Paris", []) == ""
 
 
+def test_signs_that_follow_no_letter_go_together() -> None:
+    assert normalise("C++") == "c++"
+    assert normalise("C+ ++") == normalise("C+") == "c+"
+    assert normalise("++ ##") == "++ ##"  # nothing else is left
+
+
 @given(st.text())
 @example("©")
 def test_only_white_space_becomes_empty(text: str) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fuzz.targets import TARGETS
 from rait.choosing import judge_choice
-from rait.judging import judge, match, normalise, refusal
+from rait.judging import judge, match, refusal
 from rait.records import Outcome
 
 FEW = settings(max_examples=25, deadline=None)
@@ -174,11 +174,6 @@ SAID = st.text(max_size=30) | st.lists(WORDS, max_size=9).map(" ".join)
 @given(response=SAID, answers=st.lists(SAID, max_size=4), template=SAID)
 def test_the_rules_of_judging_hold_for_any_text(response: str, answers: list[str], template: str) -> None:
     check("matcher")("\x1f".join([response, template, *answers]).encode("utf-8", "replace"))
-
-
-@given(text=SAID)
-def test_normalising_twice_is_normalising_once(text: str) -> None:
-    assert normalise(normalise(text)) == normalise(text)
 
 
 @given(one=SAID, other=SAID)
