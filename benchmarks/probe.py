@@ -40,7 +40,7 @@ from rait.progress import say
 from rait.prompting import Renderer
 from rait.recipe import Model, Recipe, load_recipe
 from rait.seeding import seed_for, ticket
-from rait.stages import load_set, split_shots
+from rait.sets import load_set, split_shots
 
 OURS, WHOLE = "rait_draw", "rait_probe"
 SLOW = ("generate_each", "generate_return", "generate_batch")

@@ -283,7 +283,7 @@ def probe_atlas(number: int) -> tuple[float, int, int]:
     from rait.prompting import Renderer
     from rait.questions import load_questions
     from rait.recipe import load_recipe
-    from rait.stages import split_shots
+    from rait.sets import split_shots
 
     recipe = load_recipe("default", [f"probe.samples={number}"])
     shots, pool = split_shots(load_questions("atlas", limit=ATLAS_QUESTIONS + recipe.prompt.shots), recipe)

@@ -24,7 +24,7 @@ from rait.prompting import Renderer
 from rait.questions import load_questions
 from rait.recipe import load_recipe
 from rait.records import Question
-from rait.stages import split_shots
+from rait.sets import split_shots
 from rait.tables import batched
 
 LIMIT = 60.0  # seconds for each plain way

@@ -47,7 +47,7 @@ from rait.questions import atlas
 from rait.recipe import Recipe, Tuning, load_recipe
 from rait.records import Example, Role
 from rait.seeding import ticket
-from rait.stages import split_shots
+from rait.sets import split_shots
 from rait.tuning.sft import fine_tune
 
 SEED = 0

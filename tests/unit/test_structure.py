@@ -1,6 +1,7 @@
 """The shape of the package, read from its imports: who may know whom, what start-up costs, how long a file gets."""
 
 import ast
+import importlib.util
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import rait
 
 PACKAGE = Path(rait.__file__).parent
+ROOT = Path(__file__).parents[2]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the top down. A unit is a module or folder directly in the package; it may import from its own layer and below.
@@ -171,3 +173,15 @@ def test_what_is_read_at_start_is_found():
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_file_has_at_most_400_lines(path):
     assert len(path.read_text("utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.name)
+def test_what_a_benchmark_imports_is_there(script):
+    tree = ast.parse(script.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "rait":
+            module = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                assert hasattr(module, name) or importlib.util.find_spec(f"{node.module}.{name}"), (
+                    f"{node.module}.{name}"
+                )
