@@ -22,11 +22,11 @@ NAMES = (
 )
 
 
-def fuzz(target: str, seconds: int) -> tuple[bool, str]:
-    """Run a target in a process of its own; whether it held, and its last line or what broke it."""
+def fuzz(target: str, seconds: int, seed: int = 0) -> tuple[bool, str]:
+    """Run a target in a process of its own; whether it held, and its last line or what broke it. Seed 0 is any."""
     with tempfile.TemporaryDirectory(prefix="rait-corpus-") as corpus:
         command = [sys.executable, __file__, "--inside", target, "--", corpus]
-        limits = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=4096", "-max_len=4096"]
+        limits = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=4096", "-max_len=4096", f"-seed={seed}"]
         done = subprocess.run([*command, *limits], capture_output=True, text=True, errors="replace")
     lines = done.stderr.splitlines() + done.stdout.splitlines()
     if done.returncode:

@@ -18,6 +18,8 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from rait.export.run import FORMS
 
+pytestmark = pytest.mark.slow  # whole runs
+
 SECRETS = {
     "HF_TOKEN": "hf_" + "Qx7" * 11,
     "HUGGING_FACE_HUB_TOKEN": "hf_" + "Zw3" * 11,

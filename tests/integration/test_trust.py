@@ -12,6 +12,8 @@ from rait.recipe import load_recipe
 from rait.records import Failure, KnowledgeState, Outcome, Question, Verdict
 from rait.tables import read_records
 
+pytestmark = pytest.mark.slow  # whole runs
+
 LONG = {"train": "Where is " + "City0 " * 600 + "?", "id": "Where is " + "City1 " * 600 + "?"}
 
 
