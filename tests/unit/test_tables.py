@@ -316,7 +316,7 @@ def test_records_without_an_id_need_none(tmp_path):
 
 
 def test_a_parquet_file_with_wrong_columns_gets_a_sentence_a_column(tmp_path):
-    row = {"id": 1, "question": "?", "answers": "me", "correctness": "0.5", "responses": [{"text": "me", "count": 1.5}]}
+    row = {"id": 1, "question": "?", "answers": "me", "correctness": "0.5", "responses": [{"count": 1.5, "text": "me"}]}
     path = write_parquet(tmp_path / "s.parquet", [row] * 100)
 
     assert message(path, KnowledgeState) == [
@@ -326,7 +326,7 @@ def test_a_parquet_file_with_wrong_columns_gets_a_sentence_a_column(tmp_path):
         "column 'correctness': expected a finite number, found string",
         "column 'certainty' is missing; found: id, question, answers, correctness, responses",
         "column 'responses': expected a list (an object with text, count, correct each), found "
-        "list<element: struct<text: string, count: double>>",
+        "list<element: struct<count: double, text: string>>",
     ]
 
 
