@@ -18,6 +18,8 @@ from rait.tuning.checkpoints import SEAL, last_whole, seal
 from rait.tuning.sft import fine_tune
 from tiny import random_model, save, word_tokenizer
 
+pytestmark = pytest.mark.slow  # many trainings and probes
+
 WORDS = ["▁red", "▁blue", "▁old", "Q", "▁who", "▁what", ":", "A", "▁x", "▁y", "\n"]
 PAIRS = {"Q: who": " red", "Q: what": " blue old", "Q: old": " old", "Q: x y": " red red", "Q: y": " blue"}
 EXAMPLES = [

@@ -27,6 +27,8 @@ from rait.recipe import Evaluation, Probe, Prompt
 from rait.records import Question
 from tiny import random_model, word_tokenizer
 
+pytestmark = pytest.mark.slow  # many trainings and probes
+
 NAMES = ["Ada", "Bob", "Cleo", "Dora", "Egon", "Faye", "Gus", "Hal"]
 WORDS = [f"▁{word}" for word in ("no", "idea", "here", "is", "old", *NAMES)]
 WORDS += ["Question:", "Who", "Answer:", "▁?", "\n", "Q:"]
