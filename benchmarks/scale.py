@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 # What is heavy is imported where it is used: on Linux a process inherits the peak memory of the one that starts it.
 if TYPE_CHECKING:
-    from rait.manifest import Book
+    from rait.book import Book
     from rait.recipe import Recipe
     from rait.records import KnowledgeState
     from rait.steps import Work
@@ -157,7 +157,7 @@ def work_in(folder: Path) -> "Work":
 
 def opened(folder: Path) -> "tuple[Recipe, Book]":
     """The recipe, and the manifest of the run folder with what earlier steps wrote into it."""
-    from rait.manifest import Book
+    from rait.book import Book
     from rait.recipe import load_settings
 
     recipe = load_settings(

@@ -21,10 +21,10 @@ from rait.evaluation.answering import answer
 from rait.evaluation.dial import applied
 from rait.evaluation.metrics import Metric, format_metric
 from rait.inert import inert
-from rait.manifest import Say, intact, read_manifest, recipe_of
+from rait.manifest import intact, read_manifest, recipe_of
 from rait.models.context import REASONS
 from rait.models.loading import LoadedModel, load
-from rait.progress import say
+from rait.progress import Say, say
 from rait.prompting import Renderer
 from rait.questions.validation import question_key, wording_key
 from rait.recipe import Recipe

@@ -4,7 +4,7 @@ states = probe_to_file(recipe, Path("states.parquet"), adapter=None, say=print)
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,11 @@ from rait.evaluation.dial import applied
 from rait.export.formats import ROWS, Marks, marks_of, notes_on, reworded, taught
 from rait.knowledge.flow import flows
 from rait.locking import locked
-from rait.manifest import Say, fingerprint_of, fingerprint_of_all, intact, read_manifest, recipe_of, write_down
+from rait.manifest import checksum, fingerprint_of, fingerprint_of_all, intact, read_manifest, recipe_of, write_down
 from rait.models.features import last_states
 from rait.models.loading import fingerprint, load, load_tokenizer, locate
 from rait.models.memory import within_limit
-from rait.progress import progress
+from rait.progress import Say, progress
 from rait.prompting import Renderer, Shots
 from rait.recipe import Dial, Recipe, Tuning
 from rait.records import Decision, Example, Failure, Influence, KnowledgeFlow, KnowledgeState, Role, Verdict
@@ -49,7 +49,7 @@ from rait.stages import (
     set_dial,
     tuning_examples,
 )
-from rait.tables import check_target, read_data, read_records, write_data, write_records, write_rows
+from rait.tables import prepare_target, read_data, read_records, write_data, write_records, write_rows
 
 if TYPE_CHECKING:
     from rait.tuning.sft import TuningResult
@@ -63,7 +63,7 @@ def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> 
 
     The states returned lack their responses.
     """
-    check_target(out)
+    prepare_target(out)
     questions = load_pool(recipe, say)
     shots, pool = split_shots(questions, recipe, say)
     if not pool:
@@ -81,7 +81,7 @@ def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> 
         "seed": recipe.seed,
         "stored": str(schema(KnowledgeState)),
     }
-    shards = out.with_name(f".{out.name}.{fingerprint_of(key)[:12]}.shards")
+    shards = _shards(out, key)
     states, failed = probe_in_shards(loaded, lambda: pool, shots, recipe, shards=shards, what="probe", say=say)
     write_records(out, states, KnowledgeState)
     failures = failures_of(out)
@@ -106,7 +106,7 @@ def rehearse_to_folder(recipe: Recipe, states: Path, folder: Path, say: Say) -> 
 
 def flow_to_file(initial: Path, rehearsed: Path, out: Path) -> list[KnowledgeFlow]:
     """Join the states of two files and write the flow to `out`."""
-    check_target(out)
+    prepare_target(out)
     made = flows(bare_states(_held(initial)), bare_states(_held(rehearsed)))
     write_records(out, made, KnowledgeFlow)
     return made
@@ -132,7 +132,7 @@ def construct_to_file(
         raise RecipeError(f"unknown format {form!r}; known: {', '.join(FORMS)}")
     if form in ("llama-factory", "axolotl") and not with_model:
         raise RecipeError(f"{form} reads a text as it is, special tokens included; name their model with --model")
-    check_target(out)
+    prepare_target(out)
     flow = flows(bare_states(_held(initial)), bare_states(_held(rehearsed))) if rehearsed else None
     influences = read_records(intact(influence), Influence) if influence else None
     states = construction_states([strategy], _held(initial), recipe)
@@ -168,9 +168,20 @@ def preview_files(
 @within_limit
 def influence_to_file(recipe: Recipe, adapter: Path, initial: Path, out: Path, say: Say) -> list[Influence]:
     """Measure on the rehearsed model what refusing unknown questions would do, for the strategy grait."""
-    check_target(out)
-    made = measured_influences(load(recipe.model, adapter=intact(adapter), say=say), _held(initial), recipe)
+    prepare_target(out)
+    rehearsed = load(recipe.model, adapter=intact(adapter), say=say)
+    key = {
+        "model": rehearsed.fingerprint,
+        "adapter": fingerprint(adapter),
+        "initial": checksum(_held(initial)),
+        "construction": seeded(recipe).model_dump(),
+        "prompt": recipe.prompt.model_dump(),
+        "shard": recipe.probe.shard,
+    }
+    shards = _shards(out, key)
+    made = measured_influences(rehearsed, initial, recipe, shards=shards, say=say)
     write_records(out, made, Influence)
+    shutil.rmtree(shards, ignore_errors=True)
     return made
 
 
@@ -228,7 +239,7 @@ def evaluate_to_file(
         taught = find_strategy(strategy)
         check_words([taught], recipe)
         read = taught.read
-    check_target(out)
+    prepare_target(out)
     questions = load_set(recipe.questions, recipe.seed, say)
     shots: Shots = {}
     if shots_from:
@@ -254,7 +265,7 @@ def evaluate_to_file(
         "weigh": weigh,
         "shard": recipe.probe.shard,
     }
-    shards = out.with_name(f".{out.name}.{fingerprint_of(key)[:12]}.shards")
+    shards = _shards(out, key)
     verdicts = list(
         answer_all(loaded, questions, shots, may_refuse, recipe, "evaluate", read, weigh=weigh, shards=shards, say=say)
     )
@@ -308,6 +319,11 @@ def _dial_of(folder: Path, recipe: Recipe, name: str, dial: Dial | None) -> dict
     if dial is None and f"{name}/dial" in steps:
         return read_data(intact(folder / name / "dial.json"))
     return set_dial(recipe, verdicts, baseline, dial)
+
+
+def _shards(out: Path, key: Mapping[str, Any]) -> Path:
+    """The folder for what is saved on the way to `out`: of no other key."""
+    return out.with_name(f".{out.name}.{fingerprint_of(key)[:12]}.shards")
 
 
 def _held(states: Path) -> Path:

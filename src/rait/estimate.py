@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 from rait.construction import find_strategy
 from rait.errors import ModelError, RaitError, first_line
 from rait.evaluation.answering import is_scored
-from rait.manifest import Say
 from rait.models.loading import load_tokenizer, locate
 from rait.models.memory import TOGETHER
+from rait.progress import Say
 from rait.prompting import Renderer, Shots
 from rait.recipe import Recipe, Tuning
 from rait.records import Question

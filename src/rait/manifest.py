@@ -1,274 +1,37 @@
 """The manifest of a run folder: which step is done, from what, with which files.
 
-    book = Book(folder, say)
-    with locked(folder) as left:
-        book.begin(recipe, left)
-        with book.step("flow", {"of": [book.digest(a), book.digest(b)]}, [out]) as todo:
-            if todo:
-                ...                      # make `out`
     states = read_records(intact(folder / "knowledge/initial.parquet"), KnowledgeState)
+    steps = read_manifest(folder)["steps"]
 
-A step's entry is written last, so an entry means that its files are whole; their checksums are kept, and a file that
-has changed since is made again by a run, and refused by whoever reads it with `intact`. Entries that an earlier recipe
-has left stay, to be taken again if they fit; they count once the run has come by them, and `read_manifest` gives those
-that count.
-
-Other versions of the packages leave finished steps as they are: each is whole, made by one version, which stands in its
-entry. So are the shards of a probe, as each question is asked by itself. A training that was interrupted begins anew,
-for its steps build on each other.
+A step's entry holds the checksums of its files (book.py writes it); a file that has changed since is refused by whoever
+reads it with `intact`. Entries that an earlier recipe has left stay, and do not count.
 """
 
 import json
 import os
-import platform
 import re
-import resource
-import shutil
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from hashlib import file_digest, sha256
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
-from rait.errors import DamagedError, InputError, RaitError
+from rait.errors import DamagedError, InputError
 from rait.formats import current
-from rait.locking import Holder, check_links, now
-from rait.recipe import Recipe, dump_recipe, load_recipe
+from rait.locking import check_links
+from rait.models.checksums import read_through
+from rait.recipe import Recipe, load_recipe
 from rait.settings import DIAL_FILE
-from rait.tables import atomic, write_json
+from rait.tables import write_json
 
 FORMAT = 2  # of the manifest: since 2 it has a checksum of itself, and says which steps count
-_STEPS = 1  # of the files of the steps; raise it when they change their meaning: all are made again
-_MANIFEST = "manifest.json"
-_PACKAGES = ("rait", "torch", "transformers", "peft", "trl", "datasets", "sentence-transformers", "numpy")
-_SHOWN = 8  # changed keys of a recipe
+MANIFEST = "manifest.json"
 _NAME = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)*", re.ASCII)  # of a step or a file: it stays in the folder
 _DEEPEST = 5  # folders between a file of a run and the run's
 
-Say = Callable[[str], None]
 
-
-@dataclass(slots=True)
-class Book:
-    """The manifest: which step is done, from what, with which files."""
-
-    folder: Path
-    say: Say
-    manifest: dict[str, Any] = field(default_factory=dict)
-    _notes: list[str] = field(default_factory=list)
-    _passed: set[str] = field(default_factory=set)  # steps that this start has come by
-    _again: list[str] = field(default_factory=list)  # steps that were done and are not as they would be now
-
-    def begin(self, recipe: Recipe, left: Holder | None = None) -> None:
-        """Read the manifest of an earlier start, if any, sweep up after it, and write down what this one is.
-
-        What is not as it was then is said: the recipe, the versions. `left` is the process that was killed here. Raises
-        `InputError` where the manifest is damaged, or is gone and files of the run are there; then nothing has changed.
-        """
-        before: dict[str, Any] = {}
-        if os.path.lexists(self.folder / _MANIFEST):
-            before = _load(self.folder)
-            before |= {"recipe": _with_keys_of_today(before["recipe"])} if "recipe" in before else {}
-        elif (self.folder / "questions/train.parquet").exists():
-            raise InputError(
-                f"{self.folder} holds files of a run and no {_MANIFEST}, which says what of them is whole; bring it "
-                "back, choose another --out, or empty the folder to start over"
-            )
-        if left is not None:
-            step = before.get("doing", {}).get("step")
-            self.say(f"the last run here ({left}) was killed{f' in step {step}' if step else ''}; going on")
-        versions, keys = _versions(), recipe.model_dump(mode="json")
-        _sweep(self.folder, "**/.*.part" if before or left else ".*.json.*.part")
-        if before:
-            for change in _changes(before, keys, versions):
-                self.say(change)
-            if _other_packages(before.get("versions", {}), versions):
-                for begun in self.folder.rglob("checkpoints"):
-                    shutil.rmtree(begun, ignore_errors=True)
-        file, written = self.folder / "recipe.yaml", dump_recipe(recipe).encode()
-        same = before.get("recipe") == keys if "recipe" in before else file.is_file() and file.read_bytes() == written
-        self.manifest = {
-            "format": FORMAT,
-            "status": "running",
-            "seed": recipe.seed,
-            "recipe": keys,
-            "versions": versions,
-            "machine": {"system": platform.platform(), "processor": platform.machine()},
-            "process": asdict(Holder(os.getpid(), platform.node(), now())),
-            "confirmed": sorted(_confirmed(before)) if same else [],
-            "steps": before.get("steps", {}),
-            "set": before.get("set", {}),
-        }
-        self._save()  # first, so that nothing of an earlier recipe ever counts as made by this one
-        with atomic(file) as out:
-            out.write(written)
-
-    def end(self) -> None:
-        """Mark the run as complete."""
-        self.manifest["status"] = "complete"
-        self.manifest["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-        self._save()
-        if self._again:
-            self.say(f"{len(self._again)} steps were done again, {len(self._passed) - len(self._again)} were not")
-
-    def note(self, text: str) -> None:
-        """Tell the user, and keep it with the step."""
-        self._notes.append(text)
-        self.say(text)
-
-    @contextmanager
-    def step(
-        self, name: str, key: Mapping[str, Any], outputs: Sequence[Path], maybe: Sequence[Path] = ()
-    ) -> Iterator[bool]:
-        """Give True if the step has to be done; what the block then leaves in `outputs` is written down as whole.
-
-        Of `maybe` the files that the block has made are. A file that is not as it was written down is noted, and the
-        step done again.
-        """
-        mark = fingerprint_of({"format": _STEPS, **key})
-        entry = self.manifest["steps"].get(name)
-        if entry and entry.get("key") == mark:
-            files = entry["files"]
-            wrong = [self._wrong(path, files) for path in (*outputs, *(m for m in maybe if self._name(m) in files))]
-            if not any(wrong):
-                self._notes = []
-                if self._confirm(name):
-                    self._save()
-                yield False
-                return
-            for problem in filter(None, wrong if name != "report" else ()):  # which `rait report` may have written
-                self.note(f"{problem}; making it again")
-        elif entry and name != "report":  # on the page nothing hangs; on this perhaps the rest
-            self.manifest["confirmed"] = sorted(self._passed)
-        if entry and name != "report":
-            self._again.append(name)
-        self.manifest["steps"].pop(name, None)
-        self.manifest["doing"] = {"step": name, "since": now()}
-        self._save()
-        for path in (*outputs, *maybe):
-            _make_room(path)
-        start = time.monotonic()
-        yield True
-        made = [*outputs, *(path for path in maybe if path.exists())]
-        self.manifest["steps"][name] = {
-            "key": mark,
-            "inputs": key,
-            "files": {self._name(path): checksum(path) for path in made},
-            "seconds": round(time.monotonic() - start, 3),
-            "versions": self.manifest["versions"],
-            "notes": self._notes,
-        }
-        for path in made:
-            self.manifest["set"].pop(self._name(path), None)
-        self._notes = []
-        self._confirm(name)
-        self.manifest.pop("doing", None)
-        self._save()
-
-    def drop(self, name: str) -> None:
-        """Strike out a step that the recipe no longer has, if it was ever done."""
-        if self.manifest["steps"].pop(name, None) is not None:
-            self._save()
-
-    def digest(self, path: Path) -> str:
-        """Checksum of a finished file of the run, as written down."""
-        for entry in self.manifest["steps"].values():
-            if (known := entry["files"].get(self._name(path))) is not None:
-                return str(known)
-        raise RaitError(f"{path} is not a finished file of this run; start the run again")
-
-    def _confirm(self, name: str) -> bool:
-        """Let a step count; whether it did not before."""
-        self._passed.add(name)
-        before = self.manifest["confirmed"]
-        self.manifest["confirmed"] = sorted({*before, name})
-        return name not in before
-
-    def _wrong(self, path: Path, files: Mapping[str, str]) -> str:
-        """What is wrong with a file that was written down; "" where it is whole."""
-        name = self._name(path)
-        if not path.exists():
-            return f"{path} is gone"
-        if files.get(name) == checksum(path):
-            return ""
-        how = "was set by hand" if self.manifest["set"].get(name) == checksum(path) else "has changed"
-        return f"{path} {how} since the run made it" if name in files else f"{path} was not written down"
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
-
-    def _save(self) -> None:
-        write_manifest(self.folder, self.manifest)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run folder, with the "steps" that count for its recipe.
-
-    Those of an earlier recipe do not, before the run has come by them. Raises `InputError` where the folder holds no
-    manifest, or one that is damaged.
-    """
-    check_links(folder)
-    found = _load(folder)
-    confirmed = _confirmed(found)
-    return found | {"steps": {name: step for name, step in found["steps"].items() if name in confirmed}}
-
-
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write a manifest with a checksum of itself."""
-    plain = json.loads(json.dumps({key: value for key, value in manifest.items() if key != "checksum"}))
-    write_json(folder / _MANIFEST, plain | {"checksum": fingerprint_of(plain)})
-
-
-def intact(path: Path) -> Path:
-    """Return `path`, a file of a run or anything else, if it is as the run has made it, or as it was set since.
-
-    Raises `DamagedError` for a file that the manifest lists and that is gone or has another checksum now. What belongs
-    to no run, or is not listed, is returned as it is.
-    """
-    place = Path(os.path.abspath(path))  # not resolved: a link in the run folder stands for a file of the run
-    for folder in place.parents[:_DEEPEST]:
-        if (folder / _MANIFEST).is_file() and (folder / "recipe.yaml").is_file():
-            break
-    else:
-        return path
-    manifest, name = _load(folder), place.relative_to(folder).as_posix()
-    known = {sum for step in manifest["steps"].values() for file, sum in step.get("files", {}).items() if file == name}
-    known |= {sum for file, sum in manifest.get("set", {}).items() if file == name}
-    if not known or (path.exists() and checksum(path) in known):
-        return path
-    how = "has changed since the run made it, so it is not used" if path.exists() else "is gone"
-    command = "compare" if "/seed-" in name or name.startswith("comparison.") else "run"
-    raise DamagedError(
-        f"{path} {how}; start the run again, and it is made anew: rait {command} {folder / 'recipe.yaml'} "
-        f"--out {folder}"
-    )
-
-
-def write_down(folder: Path, paths: Iterable[Path]) -> None:
-    """Let files that were set when the run was over, such as its dial, count as they are now; the caller has the lock.
-
-    The run does not take them for its own: it makes them again.
-    """
-    manifest = _load(folder)
-    sums = {path.relative_to(folder).as_posix(): checksum(path) for path in paths if path.exists()}
-    write_manifest(folder, manifest | {"format": FORMAT, "set": manifest.get("set", {}) | sums})
-
-
-def recipe_of(folder: Path) -> Recipe:
-    """The recipe of a run folder; raise `InputError` where there is none."""
-    path = folder / "recipe.yaml"
-    if not path.is_file():
-        raise InputError(f"{folder} holds no recipe.yaml, so it is no run folder; name one that `rait run` made")
-    return load_recipe(path)
-
-
-def _load(folder: Path) -> dict[str, Any]:
-    """The whole manifest of a run folder, in the format of today."""
-    path = folder / _MANIFEST
+def load_manifest(folder: Path) -> dict[str, Any]:
+    """The whole manifest of a run folder, in the format of today; raise `InputError` where there is none, or damage."""
+    path = folder / MANIFEST
     try:
         found: dict[str, Any] = json.loads(path.read_text("utf-8"))
         plain = {key: value for key, value in found.items() if key != "checksum"}
@@ -279,7 +42,7 @@ def _load(folder: Path) -> dict[str, Any]:
         _ = found["status"]
     except FileNotFoundError as error:
         raise InputError(
-            f"{folder} holds no {_MANIFEST} ({error.strerror}), so it is no run folder; name one that `rait run` made"
+            f"{folder} holds no {MANIFEST} ({error.strerror}), so it is no run folder; name one that `rait run` made"
         ) from error
     except (NotADirectoryError, PermissionError) as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); name a folder that `rait run` made") from error
@@ -293,70 +56,77 @@ def _load(folder: Path) -> dict[str, Any]:
     return current(plain, path, mark="format", newest=FORMAT, migrations={1: _with_what_counts})
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run folder, with the "steps" that count for its recipe.
+
+    Those of an earlier recipe do not, before the run has come by them. Raises `InputError` where the folder holds no
+    manifest, or one that is damaged.
+    """
+    check_links(folder)
+    found = load_manifest(folder)
+    confirmed = found.get("confirmed", ())
+    return found | {"steps": {name: step for name, step in found["steps"].items() if name in confirmed}}
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a manifest with a checksum of itself."""
+    plain = json.loads(json.dumps({key: value for key, value in manifest.items() if key != "checksum"}))
+    write_json(folder / MANIFEST, plain | {"checksum": fingerprint_of(plain)})
+
+
+def intact(path: Path) -> Path:
+    """Return `path`, a file of a run or anything else, if it is as the run has made it, or as it was set since.
+
+    Raises `DamagedError` for a file that the manifest lists and that is gone or has another checksum now. What belongs
+    to no run, or is not listed, is returned as it is.
+    """
+    place = Path(os.path.abspath(path))  # not resolved: a link in the run folder stands for a file of the run
+    for folder in place.parents[:_DEEPEST]:
+        if (folder / MANIFEST).is_file() and (folder / "recipe.yaml").is_file():
+            break
+    else:
+        return path
+    if problem := damage_of(folder, load_manifest(folder), place.relative_to(folder).as_posix()):
+        raise DamagedError(problem)
+    return path
+
+
+def damage_of(folder: Path, manifest: Mapping[str, Any], name: str) -> str:
+    """What is wrong with the file `name` of a run, and what to do; "" where nothing is, or it is not listed."""
+    path = folder / name
+    known = {sum for step in manifest["steps"].values() for file, sum in step.get("files", {}).items() if file == name}
+    known |= {sum for file, sum in manifest.get("set", {}).items() if file == name}
+    if not known or (path.exists() and checksum(path) in known):
+        return ""
+    how = "has changed since the run made it, so it is not used" if path.exists() else "is gone"
+    command = "compare" if "/seed-" in name or name.startswith("comparison.") else "run"
+    return (
+        f"{path} {how}; start the run again, and it is made anew: rait {command} {folder / 'recipe.yaml'} "
+        f"--out {folder}"
+    )
+
+
+def write_down(folder: Path, paths: Iterable[Path]) -> None:
+    """Let files that were set when the run was over, such as its dial, count as they are now; the caller has the lock.
+
+    The run does not take them for its own: it makes them again.
+    """
+    manifest = load_manifest(folder)
+    sums = {path.relative_to(folder).as_posix(): checksum(path) for path in paths if path.exists()}
+    write_manifest(folder, manifest | {"format": FORMAT, "set": manifest.get("set", {}) | sums})
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """The recipe of a run folder; raise `InputError` where there is none."""
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no recipe.yaml, so it is no run folder; name one that `rait run` made")
+    return load_recipe(path)
+
+
 def _with_what_counts(manifest: dict[str, Any]) -> dict[str, Any]:
     """A manifest of format 1 in format 2: at first all its steps counted."""
     return {"confirmed": list(manifest["steps"]), **manifest}
-
-
-def _confirmed(manifest: Mapping[str, Any]) -> Collection[str]:
-    """The names of the steps that count."""
-    found: Collection[str] = manifest.get("confirmed", ())
-    return found
-
-
-def _with_keys_of_today(recipe: Any) -> Any:
-    """An earlier recipe with what it says about the keys that came later, which is nothing: their defaults."""
-    with suppress(ValueError):  # one that would not be taken today stays as it is
-        return Recipe.model_validate(recipe).model_dump(mode="json")
-    return recipe
-
-
-def _changes(before: Mapping[str, Any], keys: Mapping[str, Any], versions: Mapping[str, str]) -> Iterator[str]:
-    """What is not as it was when the run was started last, a sentence each."""
-    old, new = _flat(before.get("recipe", {"seed": before.get("seed")})), _flat(keys)
-    if "recipe" not in before:  # of a run by an earlier version the seed alone is known
-        new = {"seed": new["seed"]}
-    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    for key in changed[:_SHOWN]:
-        yield f"{key} was {_shown(old.get(key))}, is {_shown(new.get(key))}: what depends on it is done again"
-    if len(changed) > _SHOWN:
-        yield f"... and {len(changed) - _SHOWN} more keys of the recipe"
-    was = before.get("versions", {})
-    others = [name for name in versions if name in was and was[name] != versions[name]]
-    if others:
-        then, today = (", ".join(f"{name} {of[name]}" for name in others) for of in (was, versions))
-        kept = "a training that was interrupted begins anew" if _other_packages(was, versions) else "nothing is lost"
-        yield f"made with {then}, now {today}: finished steps are kept, {kept}"
-
-
-def _other_packages(was: Mapping[str, str], now: Mapping[str, str]) -> bool:
-    return any(was.get(name, now[name]) != now[name] for name in _PACKAGES)
-
-
-def _flat(value: Any, at: str = "") -> dict[str, Any]:
-    """Every key of a recipe with the sections before it, and its value."""
-    if not isinstance(value, dict) or (at and not value):
-        return {at: value}
-    return {key: own for name, inner in value.items() for key, own in _flat(inner, f"{at}.{name}".lstrip(".")).items()}
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return "none" if value is None else text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _sweep(folder: Path, pattern: str) -> None:
-    """Remove what a process that was killed left half written; not what an export at work keeps in a hidden folder."""
-    for leftover in list(folder.glob(pattern)):
-        if any(part.startswith(".") for part in leftover.relative_to(folder).parts[:-1]):
-            continue
-        shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
-
-
-def _make_room(path: Path) -> None:
-    """Set aside a folder that stands where a file is to be written, or a file where a folder is: it is the user's."""
-    if path.exists() and path.is_dir() != (not path.suffix):
-        path.rename(path.with_name(f"{path.name}.{token_hex(4)}.aside"))
 
 
 def fingerprint_of(value: Any) -> str:
@@ -382,15 +152,4 @@ def checksum(path: Path) -> str:
     if path.is_dir():
         files = (file for file in sorted(path.iterdir()) if file.is_file() and file.name != DIAL_FILE)
         return fingerprint_of({file.name: checksum(file) for file in files})
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return read_through(path)

@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from rait import __version__, diagnosis, steps
+from rait.book import Book
 from rait.construction import Strategy, find_strategy
 from rait.errors import RecipeError
 from rait.evaluation.comparison import Comparison, Runs
 from rait.evaluation.comparison import compare as compare_verdicts
 from rait.locking import locked
-from rait.manifest import Book, Say, fingerprint_of_all
+from rait.manifest import fingerprint_of_all
 from rait.models.memory import within_limit
-from rait.progress import say
+from rait.progress import Say, say
 from rait.recipe import Recipe
 from rait.records import Verdict
 from rait.reporting.report import write_report

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from rait.inert import presentable
 
 Advance = Callable[[int], None]
+Say = Callable[[str], None]  # tells the user a sentence
 _SHORTEST, _LONGEST = 10.0, 900.0  # seconds between two lines
 _SPARSER = 0.25  # of the time that has passed lies before the next line
 _WARM_UP = 2.0  # seconds whose work says nothing of the speed: start-up, and what was done before an interruption

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from rait.errors import InputError
 from rait.knowledge.estimators import ESTIMATORS, estimates, names_for
 from rait.knowledge.ranking import aurc, rank, right_of
-from rait.manifest import Say, intact
+from rait.manifest import intact
 from rait.models.embedding import load_embedder
 from rait.models.entailment import load_entailment
-from rait.progress import progress
+from rait.progress import Say, progress
 from rait.recipe import Recipe
 from rait.records import KnowledgeState
 from rait.tables import read_records

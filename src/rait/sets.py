@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from rait.errors import InputError, some
-from rait.manifest import Say
+from rait.progress import Say
 from rait.prompting import Shots, choose_shots, shots_by_category
 from rait.questions import read_questions, validate, without, without_leaks
 from rait.recipe import Questions, Recipe

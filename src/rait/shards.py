@@ -5,6 +5,9 @@
 A shard is a Parquet file of the records of so many questions, named after the number of the first one and the checksum
 of its content: 000000512-9f86d081884c7d65.parquet. One rename makes it whole and known. A file whose content is not
 what its name says is never used. What the records depend on has to stand in the folder's name.
+
+    done, content = last_whole(folder, ".safetensors", say)     # of one result that grows
+    keep(folder, 1024, ".safetensors", content)                 # instead of what was kept of it before
 """
 
 import re
@@ -19,12 +22,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rait.columns import schema, to_row
+from rait.progress import Say
 from rait.tables import atomic, batched, iter_records
 
 Item = TypeVar("Item")
 Record = TypeVar("Record")
 
-_NAME = re.compile(r"(\d{9})-([0-9a-f]{16})\.parquet")
+_NAME = re.compile(r"(\d{9})-([0-9a-f]{16})\.\w+")
 
 
 def in_shards(
@@ -35,7 +39,7 @@ def in_shards(
     kind: type[Record],
     make: Callable[[Iterator[Item]], Iterator[Record]],
     *,
-    say: Callable[[str], None],
+    say: Say,
     skip: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Record]:
     """What `make` gives for each of `items`, `total` in number, saving a file in `folder` for every `size` of them.
@@ -47,31 +51,49 @@ def in_shards(
     for. The caller removes the folder when all is safe elsewhere.
     """
     starts = range(0, total, size)
-    saved = {start: path for start, path in _whole(folder, say) if start in starts}
+    saved = {start: path for start, path in _whole(folder, ".parquet", say) if start in starts}
     for start, part in zip(starts, batched(items, size), strict=True):
         if start in saved:
             skip(len(part))
         else:
-            saved[start] = _save(folder, start, make(iter(part)), kind)
+            saved[start] = _save(folder, start, ".parquet", _table(make(iter(part)), kind))
     return chain.from_iterable(iter_records(saved[start], kind) for start in starts)
 
 
-def _whole(folder: Path, say: Callable[[str], None]) -> Iterator[tuple[int, Path]]:
-    """The first item and the path of each shard whose content is as it was saved; others are removed."""
-    for path in sorted(folder.glob("*.parquet")):
+def keep(folder: Path, done: int, suffix: str, content: bytes) -> Path:
+    """Save `content` as what `done` items came to, and remove what was kept in `folder` of fewer."""
+    path = _save(folder, done, suffix, content)
+    for older in folder.glob(f"*{suffix}"):
+        if older != path:
+            older.unlink()
+    return path
+
+
+def last_whole(folder: Path, suffix: str, say: Say) -> tuple[int, bytes]:
+    """What was kept last, and of how many items; (0, b"") where nothing is whole."""
+    done, path = max(_whole(folder, suffix, say), default=(0, None))
+    return done, path.read_bytes() if path else b""
+
+
+def _whole(folder: Path, suffix: str, say: Say) -> Iterator[tuple[int, Path]]:
+    """The number and the path of each file whose content is as it was saved; others are removed."""
+    for path in sorted(folder.glob(f"*{suffix}")):
         name = _NAME.fullmatch(path.name)
         if name and _checksum(path.read_bytes()) == name[2]:
             yield int(name[1]), path
         else:
-            say(f"{path} is damaged: it is removed, and what it held is asked again")
+            say(f"{path} is damaged: it is removed, and what it held is done again")
             path.unlink()
 
 
-def _save(folder: Path, start: int, records: Iterable[Any], kind: type) -> Path:
+def _table(records: Iterable[Any], kind: type) -> bytes:
     buffer = BytesIO()
     pq.write_table(pa.Table.from_pylist(list(map(to_row, records)), schema=schema(kind)), buffer)
-    content = buffer.getvalue()
-    path = folder / f"{start:09d}-{_checksum(content)}.parquet"
+    return buffer.getvalue()
+
+
+def _save(folder: Path, number: int, suffix: str, content: bytes) -> Path:
+    path = folder / f"{number:09d}-{_checksum(content)}{suffix}"
     with atomic(path) as file:
         file.write(content)
     return path

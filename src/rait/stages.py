@@ -30,7 +30,7 @@ from rait.formats import current
 from rait.knowledge.estimators import with_certainty
 from rait.knowledge.query import query
 from rait.knowledge.rehearsal import select, target
-from rait.manifest import Say, fingerprint_of
+from rait.manifest import fingerprint_of
 from rait.models.context import REASONS, obstacle
 from rait.models.loading import (
     LoadedModel,
@@ -41,7 +41,7 @@ from rait.models.loading import (
     locate,
     release,
 )
-from rait.progress import progress
+from rait.progress import Say, progress, say
 from rait.prompting import Renderer, Shots, choices_of
 from rait.recipe import Construction, Dial, Probe, Prompt, Recipe, Tuning
 from rait.records import Decision, Example, Failure, Influence, KnowledgeState, Question, Role, Verdict
@@ -222,11 +222,14 @@ def tuning_examples(
     return examples(strategy, states, decisions, render, wording, render.completion)
 
 
-def measured_influences(rehearsed: LoadedModel, initial: Path, recipe: Recipe) -> list[Influence]:
+def measured_influences(
+    rehearsed: LoadedModel, initial: Path, recipe: Recipe, *, shards: Path, say: Say
+) -> list[Influence]:
     """What refusing unknown questions would do to others, at the rehearsed model (GRAIT, arXiv 2502.05911).
 
     A gradient costs as much as a training step of one example. So it is measured of `CANDIDATES` unknown questions for
-    each that is to be taken, drawn at random, against these and as many known ones.
+    each that is to be taken, drawn at random, against these and as many known ones. What is done is saved in `shards`
+    as in a probe (`probe_in_shards`).
     """
     from rait.tuning.influence import influences
 
@@ -242,7 +245,7 @@ def measured_influences(rehearsed: LoadedModel, initial: Path, recipe: Recipe) -
         for part, role in ((known, Role.VANILLA), (unknown, Role.IDK))
     )
     with progress("influence", 2 * len(idk) + len(kept), "question") as advance:
-        return influences(rehearsed, idk, kept, advance=advance)
+        return influences(rehearsed, idk, kept, shards, shard=recipe.probe.shard, advance=advance, say=say)
 
 
 def fine_tune_into(
@@ -254,6 +257,7 @@ def fine_tune_into(
     *,
     seed: int,
     what: str,
+    say: Say = say,
 ) -> "TuningResult":
     """Fine-tune a fresh copy of the model into `folder`, going on from checkpoints of the same key only."""
     from rait.tuning.sft import fine_tune
@@ -263,7 +267,7 @@ def fine_tune_into(
         shutil.rmtree(mark.parent, ignore_errors=True)
         with atomic(mark) as file:
             file.write(fingerprint_of(key).encode())
-    result = fine_tune(models.take(), made, tuning, folder, seed=seed, what=what)
+    result = fine_tune(models.take(), made, tuning, folder, seed=seed, what=what, say=say)
     write_data(
         folder / "losses.json",
         {"losses": result.losses, "steps": result.steps, "seconds": result.seconds, "change": result.change},

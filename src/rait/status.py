@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rait.construction import Strategy, find_strategy
-from rait.errors import DamagedError, RecipeError
+from rait.errors import RecipeError
 from rait.evaluation.metrics import Metric, format_metric
 from rait.inert import inert
-from rait.locking import holder, is_locked
-from rait.manifest import intact, read_manifest, recipe_of
+from rait.locking import Holder, holder, is_locked
+from rait.manifest import damage_of, read_manifest, recipe_of
 from rait.progress import duration
 from rait.recipe import Recipe
 from rait.settings import BASELINES
@@ -54,14 +54,14 @@ class Step:
 class Status:
     """The state of a run, its steps in order, and the THS of every method on every test set, where it is measured.
 
-    `process` has "pid", "host" and "since" of the process that works on it now. `left` is in seconds, without the steps
-    of the kinds in `untimed`, of which none is done yet. `where` names what there is to look at, `damaged` says which
-    files are gone or are no longer what the run has made; their steps are missing. Of weights it is not looked at.
+    `process` is the one that works on it now. `left` is in seconds, without the steps of the kinds in `untimed`, of
+    which none is done yet. `where` names what there is to look at, `damaged` says which files are gone or are no longer
+    what the run has made; their steps are missing. Weights are not looked at.
     """
 
     folder: Path
     state: State
-    process: dict[str, Any] | None
+    process: Holder | None
     steps: tuple[Step, ...]
     left: float
     untimed: tuple[str, ...]
@@ -77,7 +77,7 @@ def status(folder: Path) -> Status:
     running = is_locked(folder)
     state: State = "running" if running else "complete" if manifest["status"] == "complete" else "stopped"
     entries: dict[str, Any] = manifest["steps"]
-    damaged = _damaged(folder, entries)
+    damaged = _damaged(folder, manifest)
     done = {name: entry for name, entry in entries.items() if not damaged.keys() & entry["files"].keys()}
     if "calibration" not in done.get("questions", {}).get("inputs", {"calibration": ""}):  # none of them was left
         recipe = recipe.model_copy(update={"calibration": None})
@@ -99,7 +99,7 @@ def status(folder: Path) -> Status:
     return Status(
         folder=folder,
         state="stopped" if state == "complete" and any(step.state != "done" for step in steps) else state,
-        process=_process(folder, manifest) if running else None,
+        process=holder(folder) if running else None,
         steps=tuple(steps),
         left=sum(step.left or 0.0 for step in steps),
         untimed=tuple(dict.fromkeys(untimed)),
@@ -140,7 +140,7 @@ def as_json(found: Status) -> dict[str, Any]:
     return {
         "run": str(found.folder),
         "status": found.state,
-        "process": found.process,
+        "process": found.process and asdict(found.process),
         "seconds_left": None if found.untimed else found.left,
         "seconds_left_at_least": found.left,
         "untimed": list(found.untimed),
@@ -182,9 +182,7 @@ def _headline(found: Status) -> str:
     done, total = sum(step.state == "done" for step in found.steps), len(found.steps)
     took = duration(sum(step.seconds or 0.0 for step in found.steps if step.state == "done"))
     if found.state == "running" and found.process:
-        since = datetime.fromisoformat(found.process["since"]).astimezone()
-        by = f"process {found.process['pid']} on {found.process['host']}, since {since:%Y-%m-%d %H:%M}"
-        return f"{found.folder}: running ({by})\n{done} of {total} steps are done, in {took}"
+        return f"{found.folder}: running ({found.process})\n{done} of {total} steps are done, in {took}"
     return f"{found.folder}: {found.state}, {done} of {total} steps done, in {took}"
 
 
@@ -222,24 +220,16 @@ def _by_part(steps: Sequence[Step]) -> Any:
     return lambda step: parts.index(step.part)
 
 
-def _damaged(folder: Path, entries: dict[str, Any]) -> dict[str, str]:
+def _damaged(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     """What is wrong with finished files, by name; folders of weights, which may be large, are only looked for."""
     found = {}
-    for file in {file for entry in entries.values() for file in entry["files"]}:
+    for file in {file for entry in manifest["steps"].values() for file in entry["files"]}:
         path = folder / file
         if file == "report.html" or (path.is_dir() and not path.suffix):
             continue
-        try:
-            intact(path)
-        except DamagedError as error:
-            found[file] = str(error)
+        if problem := damage_of(folder, manifest, file):
+            found[file] = problem
     return found
-
-
-def _process(folder: Path, manifest: dict[str, Any]) -> dict[str, Any] | None:
-    """The process that holds the folder, as it has said itself."""
-    who = holder(folder)
-    return manifest.get("process") if who is None else asdict(who)
 
 
 def _strategy(name: str) -> Strategy | None:

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rait.book import Book
 from rait.columns import schema
 from rait.construction import Strategy, as_it_is, construct, summarise
 from rait.evaluation.metrics import evaluate, to_json
 from rait.knowledge.flow import flows
-from rait.manifest import Book, fingerprint_of, fingerprint_of_all
+from rait.manifest import fingerprint_of, fingerprint_of_all
 from rait.prompting import Shots, uses_chat
 from rait.questions.mmlu import groups_of
 from rait.recipe import Prompt, Recipe
@@ -125,7 +126,6 @@ def probe(work: Work, name: str, questions: Path, adapter: Path | None) -> Path:
     }
     with work.book.step(f"knowledge/{name}", key, [out], [failures]) as todo:
         if todo:
-            failures.unlink(missing_ok=True)
             states, failed = probe_in_shards(
                 work.models.load(adapter),
                 lambda: iter_records(questions, Question),
@@ -160,7 +160,9 @@ def rehearse(work: Work, initial: Path) -> Path:
             work.book.note(note)
             write_records(outputs[0], chosen, Example)
             tuning = recipe.rehearsal.tuning
-            fine_tune_into(work.models, chosen, tuning, folder, key, seed=recipe.seed, what="rehearse")
+            fine_tune_into(
+                work.models, chosen, tuning, folder, key, seed=recipe.seed, what="rehearse", say=work.book.note
+            )
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return outputs[2]
 
@@ -186,7 +188,10 @@ def influence(work: Work, initial: Path, rehearsal: Path) -> Path:
     }
     with book.step("knowledge/influence", key, [out]) as todo:
         if todo:
-            write_records(out, measured_influences(work.models.load(rehearsal), initial, recipe), Influence)
+            rehearsed, shards = work.models.load(rehearsal), _shards(out, key, recipe)
+            found = measured_influences(rehearsed, initial, recipe, shards=shards, say=book.note)
+            write_records(out, found, Influence)
+    _clear_shards(out)
     return out
 
 
@@ -237,7 +242,8 @@ def tune(work: Work, place: Path, made: Path) -> Path:
     with work.book.step(f"{name}/tuning", key, outputs) as todo:
         if todo:
             chosen = read_records(made, Example)
-            fine_tune_into(work.models, chosen, recipe.tuning, place, key, seed=recipe.seed, what=f"tune {name}")
+            what, say = f"tune {name}", work.book.note
+            fine_tune_into(work.models, chosen, recipe.tuning, place, key, seed=recipe.seed, what=what, say=say)
     shutil.rmtree(place / "checkpoints", ignore_errors=True)
     return outputs[0]
 
@@ -319,7 +325,6 @@ def dial(
                 book.note(f"{_name(work, place)} has no dial: {found['obstacle']}")
             write_data(out, found)
             save_dial(saved.parent, found, recipe.prompt.refusal)
-    save_dial(saved.parent, read_data(out), recipe.prompt.refusal)
 
 
 def without_dial(work: Work, place: Path) -> None:

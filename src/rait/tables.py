@@ -216,10 +216,10 @@ def _keep_name(folder: Path) -> None:
             os.close(handle)
 
 
-def check_target(path: str | Path) -> None:
-    """Raise `InputError` now if a table could not be written to `path` later: its suffix, its folder.
+def prepare_target(path: str | Path) -> None:
+    """Make room for a table at `path`: its folder is made, what killed processes have left half written is removed.
 
-    What processes that were killed on their way there have left is removed.
+    Raises `InputError` if it could not be written there later: its suffix, its folder.
     """
     path = Path(path)
     _suffix(path)

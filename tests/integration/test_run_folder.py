@@ -2,15 +2,14 @@
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from disk import largest_file
 from rait.errors import DamagedError, InputError, RaitError
 from rait.locking import locked
 from rait.manifest import intact, read_manifest
@@ -225,17 +224,6 @@ def test_beside_a_run_at_work_what_reads_goes_on_and_what_writes_stops(copy, cal
         for words in (["dial", copy, "--best-ths", "--save"], ["run", copy / "recipe.yaml", "--out", copy]):
             code, _, err = call(*words)
             assert code == 1 and f"another run is at work in {copy} (pid {os.getpid()}, host " in err
-
-
-@contextmanager
-def largest_file(size: int):
-    """Let no file grow beyond `size` bytes, as a full disk would not."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def check_whole(folder: Path) -> int:

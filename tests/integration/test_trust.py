@@ -143,7 +143,7 @@ def test_an_evaluation_that_is_interrupted_goes_on_in_its_middle(recipe_file, tm
     assert found == whole
     assert asked == [verdict.id for verdict in whole[8:]]
     assert [line for line in heard if "damaged" in line] == [
-        f"{second} is damaged: it is removed, and what it held is asked again"
+        f"{second} is damaged: it is removed, and what it held is done again"
     ]
     assert not list(tmp_path.glob(".again*")), "the shards are gone when the file is whole"
     assert first != second

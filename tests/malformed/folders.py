@@ -113,7 +113,7 @@ ADAPTERS = [
     Case("adapters", f"{EVALUATE} --adapter .", 1, "holds no adapter_config.json"),
     Case("adapters", "influence --model model --adapter model --initial s.jsonl --out n.jsonl", 1, "model"),
     adapter("adapter holds no adapter_config.json", adapter_config__json=None),
-    adapter("adapter holds no weights in safetensors", adapter_model__safetensors=None),
+    adapter("adapter has lost its adapter_model.safetensors; fetch it or tune again", adapter_model__safetensors=None),
     adapter("adapter_model.safetensors is not as it was when it was tuned", adapter_model__safetensors=half),
     adapter("adapter_model.safetensors is not as it was when it was tuned", adapter_model__safetensors=flipped),
     adapter("adapter_model.safetensors is not as it was when it was tuned", adapter_model__safetensors=""),

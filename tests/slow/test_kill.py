@@ -16,6 +16,7 @@ import pytest
 
 from nursery import Child, Nursery, nursery
 from rait.cli.stopping import INTERRUPTED
+from rait.locking import holder
 
 pytestmark = pytest.mark.slow
 
@@ -95,8 +96,8 @@ def doing(folder: Path) -> str | None:
 
 def begun_by(folder: Path) -> int | None:
     """The process that was the last to begin in a run folder."""
-    path = folder / "manifest.json"
-    return json.loads(path.read_text("utf-8"))["process"]["pid"] if path.exists() else None
+    who = holder(folder)
+    return who and who.pid
 
 
 def passed(folder: Path) -> set[str]:

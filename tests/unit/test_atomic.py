@@ -3,30 +3,18 @@
 import errno
 import json
 import os
-import resource
 import stat
-from contextlib import contextmanager
 
 import pytest
 
+from disk import largest_file
 from rait.errors import InputError
 from rait.records import Question
-from rait.tables import atomic, check_target, read_records, write_json, write_records
+from rait.tables import atomic, prepare_target, read_records, write_json, write_records
 
 OLD = [Question(id="old", question="?", answers=("yes",))]
 NEW = [Question(id=str(n), question="?" * 1000, answers=("no",)) for n in range(1000)]
 each_suffix = pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-
-
-@contextmanager
-def largest_file(size):
-    """Let no file grow beyond `size` bytes, as a full disk would not."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def names(folder):
@@ -158,6 +146,6 @@ def test_what_a_killed_process_left_is_removed_and_what_one_at_work_writes_is_no
     other.write_bytes(b"of another file")
     with atomic(out) as file:
         file.write(b"whole")
-        check_target(out)
+        prepare_target(out)
     assert out.read_bytes() == b"whole"
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, out.name]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from disk import largest_file
 from rait.errors import ModelError
 from rait.models import bundled, gguf
 from rait.models.bundled import GEMMA, gemma_folder
@@ -145,13 +145,9 @@ def test_what_is_damaged_is_named_and_made_again(cache, monkeypatch, how):
 def test_a_full_disk_is_said(cache, monkeypatch):
     """A limit on the size of files stands for it."""
     stand_in(monkeypatch)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
-        with pytest.raises(ModelError, match=r"cannot write the model cache .*: File too large; free 1.5 GB .*RAIT_C"):
-            gemma_folder()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    words = r"cannot write the model cache .*: File too large; free 1.5 GB .*RAIT_C"
+    with largest_file(100_000), pytest.raises(ModelError, match=words):
+        gemma_folder()
     assert [path.name for path in cache.iterdir()] == [f"{GEMMA}.lock"]
     assert whole(gemma_folder())
 
@@ -166,13 +162,8 @@ def test_a_full_disk_as_safetensors_says_it(cache, monkeypatch):
 
     stand_in(monkeypatch)
     monkeypatch.setattr(Standing, "save_pretrained", save_pretrained)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
-        with pytest.raises(ModelError, match=r"cannot write the model cache .*File too large"):
-            gemma_folder()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with largest_file(100_000), pytest.raises(ModelError, match=r"cannot write the model cache .*File too large"):
+        gemma_folder()
 
 
 def test_a_cache_that_cannot_be_written(cache, monkeypatch):

@@ -12,13 +12,13 @@ import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
+from rait.book import Book
 from rait.errors import InputError, ModelError, RaitError, RecipeError
 from rait.export import hub
 from rait.export.cards import base_of, dataset_card, results_of
 from rait.export.finished import MARK, new_folder, open_run
 from rait.export.merged import MergeCheck, judge
 from rait.export.run import export
-from rait.manifest import Book
 from rait.recipe import Recipe, dump_recipe
 from rait.records import Example, Outcome, Role, Verdict
 from rait.settings import Model

@@ -2,6 +2,8 @@
 
 import itertools
 import random
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -50,6 +52,12 @@ IDK = [
 KNOWN = [refusal("Q: who red"), refusal("x blue", " old y"), refusal("Q: what red red red red red")]
 
 
+def measured(loaded, idk, known, folder=None, **options):
+    """What `influences` gives, by default with nothing saved before."""
+    with TemporaryDirectory() as empty:
+        return influences(loaded, idk, known, folder or Path(empty), **options)
+
+
 def unit_gradients(loaded, examples):
     """The definition: the whole gradient of each example alone, scaled to unit length, (examples, LoRA weights)."""
     weights = [weight for name, weight in loaded.model.named_parameters() if "lora_" in name]
@@ -73,7 +81,7 @@ def unit_gradients(loaded, examples):
 def test_influences_are_mean_inner_products_of_unit_gradients(kind, targets):
     loaded = with_lora(kind, target_modules=targets)
     of_idk, of_known = unit_gradients(loaded, IDK), unit_gradients(loaded, KNOWN)
-    found = influences(loaded, IDK, KNOWN)
+    found = measured(loaded, IDK, KNOWN)
     assert [one.id for one in found] == [example.id for example in IDK]
     refusal_means, over_means = (of_idk @ of_idk.T).mean(dim=1), (of_idk @ of_known.T).mean(dim=1)
     assert [one.refusal for one in found] == pytest.approx(refusal_means.tolist(), abs=2e-6)
@@ -84,11 +92,11 @@ def test_influences_are_mean_inner_products_of_unit_gradients(kind, targets):
 @pytest.mark.parametrize("rows", [1, 12, 30, 4096])
 def test_batches_and_the_order_of_questions_change_nothing(rows, monkeypatch):
     loaded = with_lora("gemma3")
-    expected = {one.id: one for one in influences(loaded, IDK, KNOWN)}
+    expected = {one.id: one for one in measured(loaded, IDK, KNOWN)}
     shuffled = random.Random(0).sample(IDK, len(IDK))
-    assert influences(loaded, shuffled, KNOWN[::-1]) == [expected[example.id] for example in shuffled]
+    assert measured(loaded, shuffled, KNOWN[::-1]) == [expected[example.id] for example in shuffled]
     monkeypatch.setattr(influence, "BATCH_ROWS", rows)
-    for one in influences(loaded, IDK, KNOWN):
+    for one in measured(loaded, IDK, KNOWN):
         assert one.refusal == pytest.approx(expected[one.id].refusal, abs=2e-6)
         assert one.over_refusal == pytest.approx(expected[one.id].over_refusal, abs=2e-6)
 
@@ -98,13 +106,13 @@ def test_duplicates_are_the_most_alike():
     loaded = with_lora("llama")
     twins = [*IDK, refusal(IDK[0].prompt, id="twin")]
     for one, other in itertools.product(twins, repeat=2):
-        (found,) = influences(loaded, [one], [other])
+        (found,) = measured(loaded, [one], [other])
         assert found.refusal == pytest.approx(1, abs=1e-5) and found.refusal <= 1
         if (one.prompt, one.completion) == (other.prompt, other.completion):
             assert found.over_refusal == pytest.approx(1, abs=1e-5) and found.over_refusal <= 1
         else:
             assert -1 <= found.over_refusal < 0.999
-    both = {one.id: one for one in influences(loaded, twins, KNOWN)}
+    both = {one.id: one for one in measured(loaded, twins, KNOWN)}
     assert both["twin"].refusal == pytest.approx(both[IDK[0].id].refusal, abs=1e-6)
 
 
@@ -112,7 +120,7 @@ def test_the_model_is_left_as_it_was():
     loaded = with_lora("llama")
     names = [(name, weight.requires_grad, weight.clone()) for name, weight in loaded.model.named_parameters()]
     done = []
-    influences(loaded, IDK, KNOWN, advance=done.append)
+    measured(loaded, IDK, KNOWN, advance=done.append)
     assert sum(done) == 2 * len(IDK) + len(KNOWN)
     for (name, learned, before), (now, weight) in zip(names, loaded.model.named_parameters(), strict=True):
         assert (name, learned, None) == (now, weight.requires_grad, weight.grad)
@@ -126,8 +134,8 @@ def test_a_tuned_adapter_is_measured_in_its_own_precision(tmp_path):
     folder = save(random_model("llama", len(TOKENIZER)), TOKENIZER, tmp_path / "model")
     exact, half = (Model(source=str(folder), dtype=dtype) for dtype in ("float32", "bfloat16"))
     fine_tune(load(exact), IDK, Tuning(batch_size=2, learning_rate=0.01, lora_rank=4), tmp_path, seed=0)
-    expected = influences(load(exact, adapter=tmp_path / "adapter"), IDK, KNOWN)
-    found = influences(load(half, adapter=tmp_path / "adapter"), IDK, KNOWN)
+    expected = measured(load(exact, adapter=tmp_path / "adapter"), IDK, KNOWN)
+    found = measured(load(half, adapter=tmp_path / "adapter"), IDK, KNOWN)
     for one, other in zip(found, expected, strict=True):
         assert one.refusal == pytest.approx(other.refusal, abs=0.03)
         assert one.over_refusal == pytest.approx(other.over_refusal, abs=0.03)
@@ -136,19 +144,19 @@ def test_a_tuned_adapter_is_measured_in_its_own_precision(tmp_path):
 def test_what_cannot_be_measured_is_said():
     plain = LoadedModel(random_model("llama", len(TOKENIZER)), TOKENIZER, "tiny", "0")
     with pytest.raises(TrainingError, match=r"has none; set rehearsal\.tuning\.method=lora"):
-        influences(plain, IDK, KNOWN)
+        measured(plain, IDK, KNOWN)
     loaded = with_lora("llama")
-    assert influences(loaded, [], KNOWN) == []
+    assert measured(loaded, [], KNOWN) == []
     with pytest.raises(TrainingError, match="no known question"):
-        influences(loaded, IDK, [])
+        measured(loaded, IDK, [])
     with pytest.raises(TrainingError, match="lora_magnitude_vector"):
-        influences(with_lora("llama", use_dora=True), IDK, KNOWN)
+        measured(with_lora("llama", use_dora=True), IDK, KNOWN)
     with pytest.raises(TrainingError, match="do not read every token once"):
-        influences(with_lora("llama", target_modules=["lm_head", "q_proj"]), IDK, KNOWN)
+        measured(with_lora("llama", target_modules=["lm_head", "q_proj"]), IDK, KNOWN)
     for weight in loaded.model.get_output_embeddings().parameters():
         weight.zero_()
     with pytest.raises(TrainingError, match=r"zero or not finite .*'A'"):
-        influences(loaded, IDK[-1:], KNOWN)
+        measured(loaded, IDK[-1:], KNOWN)
     assert not any(module._forward_hooks for module in loaded.model.modules())
 
 
@@ -157,10 +165,49 @@ def test_a_gradient_that_is_not_finite_is_named():
     for weight in loaded.model.get_output_embeddings().parameters():
         weight.fill_(float("inf"))
     with pytest.raises(TrainingError, match=rf"zero or not finite for \d+ questions: .*{IDK[0].id!r}"):
-        influences(loaded, IDK[:1], KNOWN[:1])
+        measured(loaded, IDK[:1], KNOWN[:1])
 
 
 def test_no_memory_is_said(monkeypatch):
     monkeypatch.setattr(influence, "answer_loss", lambda *_: torch.empty(1 << 50))
     with pytest.raises(TrainingError, match=r"out of memory while the gradients of refusals were taken; .*bfloat16"):
-        influences(with_lora("llama"), IDK, KNOWN)
+        measured(with_lora("llama"), IDK, KNOWN)
+
+
+EVERY = 2 * len(IDK) + len(KNOWN)
+
+
+@pytest.mark.parametrize("stop", range(1, EVERY))
+def test_what_was_interrupted_goes_on_to_the_same(tmp_path, monkeypatch, stop):
+    reads = []
+    whole = influence.read
+    monkeypatch.setattr(influence, "read", lambda *given, **options: reads.append(1) or whole(*given, **options))
+    monkeypatch.setattr(influence, "BATCH_ROWS", 1)  # a question at a time
+    loaded = with_lora("llama")
+    expected = measured(loaded, IDK, KNOWN, shard=2)
+    assert len(reads) == EVERY
+
+    def interrupt(_):
+        if len(reads) == EVERY + stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(loaded, IDK, KNOWN, tmp_path, shard=2, advance=interrupt)
+    reads.clear()
+    done = []
+    assert measured(loaded, IDK, KNOWN, tmp_path, shard=2, advance=done.append, say=pytest.fail) == expected
+    assert EVERY - stop <= len(reads) <= EVERY - stop + 2, "a shard at most is done again"
+    assert sum(done) == EVERY
+    assert len(list(tmp_path.glob("*/*.safetensors"))) == 2, "a sum replaces the one before"
+    assert measured(loaded, IDK, KNOWN, tmp_path, shard=2, say=pytest.fail) == expected
+    assert len(reads) <= EVERY - stop + 2
+
+
+def test_a_damaged_sum_is_said_and_not_used(tmp_path):
+    loaded = with_lora("llama")
+    expected = measured(loaded, IDK, KNOWN, tmp_path)
+    for path in tmp_path.rglob("*.*"):
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    said = []
+    assert measured(loaded, IDK, KNOWN, tmp_path, say=said.append) == expected
+    assert len(said) == 3 and all("is damaged: it is removed, and what it held is done again" in line for line in said)

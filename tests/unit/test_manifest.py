@@ -13,10 +13,10 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rait.book import Book
 from rait.errors import DamagedError, InputError, RaitError
 from rait.locking import Holder, locked
 from rait.manifest import (
-    Book,
     fingerprint_of,
     fingerprint_of_all,
     intact,
@@ -181,7 +181,7 @@ def test_what_has_changed_since_the_last_start_is_said(tmp_path: Path, monkeypat
     assert again(tmp_path, Recipe(seed=1, tuning=tuning, strategies=("craft",))) == []
     before = read_manifest(tmp_path)["versions"]
     with monkeypatch.context() as other:
-        other.setattr("rait.manifest.version", lambda name: "99.0" if name == "torch" else before[name])
+        other.setattr("rait.book.version", lambda name: "99.0" if name == "torch" else before[name])
         (tmp_path / "craft/checkpoints/checkpoint-10").mkdir(parents=True)
         (tmp_path / "knowledge/initial.0123.shards").mkdir(parents=True)
         said = again(tmp_path, Recipe(seed=1, tuning=tuning, strategies=("craft",)))
@@ -196,7 +196,7 @@ def test_what_has_changed_since_the_last_start_is_said(tmp_path: Path, monkeypat
 def test_a_step_keeps_the_versions_that_it_was_made_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start(tmp_path, 0, STEPS[:1])
     mine = read_manifest(tmp_path)["versions"]
-    monkeypatch.setattr("rait.manifest.version", lambda name: "99.0")
+    monkeypatch.setattr("rait.book.version", lambda name: "99.0")
     assert start(tmp_path, 0, STEPS) == [*STEPS[1:]]
     steps = read_manifest(tmp_path)["steps"]
     assert steps["questions"]["versions"] == mine
@@ -283,6 +283,32 @@ def test_what_may_not_be_written_or_read_is_told(request: pytest.FixtureRequest)
     message = as_nobody(lambda: read_manifest(run))
     assert message.startswith("InputError:") and "Permission denied" in message, message
     run.chmod(0o755)
+
+
+def test_a_file_that_need_not_be_there_is_the_steps_own_or_is_not_there(tmp_path: Path) -> None:
+    out, extra = tmp_path / "out.txt", tmp_path / "extra.json"
+
+    def again(key: str, leaves: str | None) -> bool:
+        book = Book(tmp_path, said.append)
+        book.begin(Recipe())
+        with book.step("probe", {"key": key}, [out], [extra]) as todo:
+            if todo:
+                out.write_text(key)
+                if leaves is not None:
+                    extra.write_text(leaves)
+        return todo
+
+    said: list[str] = []
+    assert again("a", "two failed")
+    assert not again("a", "two failed")
+    assert again("b", None), "another recipe, in which nothing fails"
+    assert not extra.exists(), "so what had failed before does not count for it"
+    assert said == []
+    assert not again("b", None)
+    extra.write_text("by hand")
+    assert again("b", None)
+    assert said == [f"{extra} was not written down; making it again"]
+    assert not extra.exists() and not again("b", None)
 
 
 def test_notes_from_before_a_step_are_kept_with_it_and_no_other(tmp_path: Path) -> None:

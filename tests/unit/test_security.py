@@ -17,13 +17,14 @@ from peft import LoraConfig, get_peft_model
 from pydantic import ValidationError
 
 import rait
+from rait.book import Book
 from rait.chat import as_text
 from rait.errors import InputError, ModelError, RaitError, RecipeError
 from rait.export.cards import _fence
 from rait.export.finished import MARK, new_folder
 from rait.inert import holds_secret, inert, inert_json, inert_markdown, presentable
 from rait.locking import locked
-from rait.manifest import Book, read_manifest, write_manifest
+from rait.manifest import read_manifest, write_manifest
 from rait.models.embedding import load_embedder
 from rait.models.entailment import load_entailment
 from rait.models.footprint import shape_of

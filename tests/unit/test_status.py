@@ -89,13 +89,12 @@ def test_what_is_not_timed_is_named_and_not_guessed(folder: Path, capsys: pytest
 
 def test_a_run_at_work_is_told_by_its_lock(folder: Path) -> None:
     since = (datetime.now(UTC) - timedelta(seconds=60)).isoformat()
-    process = {"pid": 4711, "host": "here", "since": since}
     doing = {"step": "craft/tuning", "since": since}
-    write_manifest(folder, {"rehearsal": 32.0}, process=process, doing=doing)
+    write_manifest(folder, {"rehearsal": 32.0}, doing=doing)
     with locked(folder):
         found = status(folder)
         assert found.state == "running"
-        assert found.process is not None and found.process["pid"] == os.getpid(), "it says so itself"
+        assert found.process is not None and found.process.pid == os.getpid()
         (step,) = [step for step in found.steps if step.state == "running"]
         assert step.name == "craft/tuning"
         assert step.seconds == pytest.approx(60, abs=30)

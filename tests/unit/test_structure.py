@@ -44,6 +44,7 @@ LAYERS = [
         "tables",
         "shards",
         "manifest",
+        "book",
         "locking",
     },
     {"recipe", "settings", "seeding", "columns", "intervals", "formats"},

@@ -22,7 +22,7 @@ from rait.judging import judge
 from rait.models.context import obstacle
 from rait.models.loading import LoadedModel
 from rait.models.memory import TOGETHER
-from rait.progress import say
+from rait.progress import Say, say
 from rait.prompting import Renderer, choices_of
 from rait.records import Outcome, Question, Verdict, own_fields
 from rait.settings import Evaluation, Prompt
@@ -38,7 +38,7 @@ def answer(
     *,
     weigh: bool = False,
     advance: Callable[[int], None] = lambda _: None,
-    say: Callable[[str], None] = say,
+    say: Say = say,
 ) -> Iterator[Verdict]:
     """Yield a verdict for every question, in the order given, as soon as all before it are there.
 
@@ -123,7 +123,7 @@ def _written(
     render: Renderer,
     max_new_tokens: int,
     weigh: bool,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Iterator[tuple[int, _Answered]]:
     """Yield (index of the question, what the model writes)."""
     from rait.models.refusal import weigh as weighed
@@ -143,7 +143,7 @@ def _written(
 
 
 def _best(
-    loaded: LoadedModel, questions: Sequence[Question], render: Renderer, say: Callable[[str], None]
+    loaded: LoadedModel, questions: Sequence[Question], render: Renderer, say: Say
 ) -> Iterator[tuple[int, _Answered]]:
     """Yield (index of the question, the likeliest of its options and the refusal)."""
     from rait.models.scoring import score_texts

@@ -17,8 +17,9 @@ from typing import Any
 from rait.errors import ModelError
 from rait.evaluation.answering import answer
 from rait.export.finished import Finished
-from rait.manifest import Say, intact
+from rait.manifest import intact
 from rait.models.loading import LoadedModel, load, release
+from rait.progress import Say
 from rait.prompting import Renderer
 from rait.recipe import Model
 from rait.records import Question

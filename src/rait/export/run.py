@@ -16,8 +16,8 @@ from rait.export.finished import MARK, Finished, new_folder, open_run
 from rait.export.harness import write_tasks
 from rait.export.merged import in_words, merge_into
 from rait.inert import inert_markdown
-from rait.manifest import Say
 from rait.models.loading import load_tokenizer
+from rait.progress import Say
 from rait.prompting import Renderer
 from rait.tables import atomic, write_json
 

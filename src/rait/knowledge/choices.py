@@ -13,7 +13,7 @@ from math import fsum, log
 from rait.errors import InputError, NotFiniteError
 from rait.models.loading import LoadedModel
 from rait.models.memory import TOGETHER
-from rait.progress import say
+from rait.progress import Say, say
 from rait.prompting import Renderer
 from rait.records import KnowledgeState, Question, own_fields
 from rait.tables import batched
@@ -27,7 +27,7 @@ def query_choices(
     render: Renderer,
     *,
     advance: Callable[[int], None] = lambda _: None,
-    say: Callable[[str], None] = say,
+    say: Say = say,
 ) -> Iterator[KnowledgeState]:
     """Yield the knowledge state of every question, in the order given; `advance` is told of each that is scored.
 
@@ -48,7 +48,7 @@ def query_choices(
 
 
 def option_probabilities(
-    loaded: LoadedModel, questions: list[Question], render: Renderer, say: Callable[[str], None] = say
+    loaded: LoadedModel, questions: list[Question], render: Renderer, say: Say = say
 ) -> Iterator[tuple[int, tuple[float, ...]]]:
     """Yield (index of the question, probability of each of its options), in no particular order."""
     from rait.models.scoring import score_letters, score_texts

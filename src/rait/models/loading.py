@@ -12,7 +12,7 @@ import gc
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -24,6 +24,7 @@ from rait.models import bundled
 from rait.models.checksums import checksum
 from rait.models.gguf import load_gguf
 from rait.models.tuned import check_base, check_finite, with_adapter
+from rait.progress import Say
 from rait.recipe import Model
 from rait.settings import DIAL_FILE
 
@@ -43,7 +44,7 @@ class LoadedModel:
     fingerprint: str
 
 
-def locate(model: Model, say: Callable[[str], None] = lambda _: None, *, weights: bool = True) -> Path:
+def locate(model: Model, say: Say = lambda _: None, *, weights: bool = True) -> Path:
     """The folder or GGUF file of a model on this machine, fetched from the hub or converted if need be.
 
     Without `weights`, a model of the hub may come without them: its tokenizer and configuration are enough.
@@ -94,9 +95,7 @@ def _parts(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file() and path.suffix in _SUFFIXES and path.name != DIAL_FILE)
 
 
-def load(
-    model: Model, *, adapter: str | Path | None = None, say: Callable[[str], None] = lambda _: None
-) -> LoadedModel:
+def load(model: Model, *, adapter: str | Path | None = None, say: Say = lambda _: None) -> LoadedModel:
     """Load a model for inference, with what was tuned on it if given; on a GPU where there is one.
 
     `adapter` is the folder that fine-tuning wrote: a LoRA adapter, or the whole model after full fine-tuning. Of one
@@ -113,8 +112,9 @@ def load(
     path = locate(model, say)
     mark = fingerprint(path)
     if adapter is not None:
-        _check_kind(Path(adapter))
+        _check_tuned(Path(adapter))
         check_base(Path(adapter), path, mark, say)
+        _check_kind(Path(adapter))
         if (Path(adapter) / "config.json").is_file():
             path, adapter = Path(adapter), None
     with _readable(f"the model at {path}"):
@@ -198,10 +198,14 @@ def _check_weights(folder: Path) -> None:
         raise ModelError(f"{folder} holds no weights in safetensors{found}; save them so, with save_pretrained")
 
 
-def _check_kind(adapter: Path) -> None:
+def _check_tuned(adapter: Path) -> None:
     """Refuse a folder that holds nothing tuned."""
     if not any((adapter / name).is_file() for name in ("adapter_config.json", "config.json")):
         raise ModelError(f"{adapter} holds no adapter_config.json; name the folder of an adapter in PEFT form")
+
+
+def _check_kind(adapter: Path) -> None:
+    """Refuse an adapter of a kind that could run code."""
     _check_weights(adapter)
     settings = adapter / "adapter_config.json"
     if settings.is_file():

@@ -16,6 +16,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from rait.errors import ModelError, RecipeError, first_line
 from rait.models.loading import release
+from rait.progress import Say
 from rait.recipe import Recipe
 
 Item = TypeVar("Item")
@@ -52,7 +53,7 @@ def halving(
     items: Iterable[tuple[int, Item]],
     rows: int,
     attempt: Callable[[Items[Item], int], Iterator[tuple[int, Result]]],
-    say: Callable[[str], None],
+    say: Say,
 ) -> Iterator[tuple[int, Result]]:
     """Yield what `attempt` finds of all `items`, each with its index, halving `rows` where memory runs out.
 
@@ -88,7 +89,7 @@ def halving(
         rows = fewer(rows, problem, say)
 
 
-def fewer(rows: int, problem: str, say: Callable[[str], None]) -> int:
+def fewer(rows: int, problem: str, say: Say) -> int:
     """Half of `rows`, of which `say` is told; raise `ModelError` where these are the fewest."""
     if rows < 2 * LEAST_ROWS:
         raise ModelError(

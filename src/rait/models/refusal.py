@@ -12,7 +12,7 @@ All three come from one walk along the tree of an answer's tokens (`rait.models.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp
 from typing import Any
@@ -21,7 +21,7 @@ from rait.errors import NotFiniteError
 from rait.models.sampler import Sampling, draw
 from rait.models.scoring import continuations
 from rait.models.tree import encode, end_tokens
-from rait.progress import say
+from rait.progress import Say, say
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def weigh(
     max_new_tokens: int,
     *,
     rows: int | None = None,
-    say: Callable[[str], None] = say,
+    say: Say = say,
 ) -> Iterator[tuple[int, Weighed]]:
     """Yield (index of the prompt, what is answered and how probable the completion `refusal` is), in no order.
 

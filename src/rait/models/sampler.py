@@ -17,7 +17,7 @@ Each question has a random generator of its own, so a result does not depend on 
 the rounding of the matrix products. With temperature 0 the most probable token is taken: greedy decoding.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -32,7 +32,7 @@ from rait.models.answers import Answers, Path, Reader
 from rait.models.drawing import Asked, Step, next_tokens
 from rait.models.memory import LEAST_ROWS, Items, halving
 from rait.models.tree import Head, Layer, Rows, encode, end_tokens, tree_attention
-from rait.progress import say
+from rait.progress import Say, say
 
 # Sizes that keep two cores busy and memory small; they change speed, not results.
 GROUP_QUESTIONS = 8  # questions whose rows attend together: larger means fewer, wider attention calls
@@ -71,7 +71,7 @@ def draw(
     sampling: Sampling,
     *,
     rows: int | None = None,
-    say: Callable[[str], None] = say,
+    say: Say = say,
 ) -> Iterator[tuple[int, Answers]]:
     """Yield (index of the prompt, its answers) as answers are complete, in no particular order.
 

@@ -31,7 +31,7 @@ from torch import Tensor
 from rait.errors import ModelError, NotFiniteError
 from rait.models.memory import Items, halving
 from rait.models.tree import Head, Layer, Rows, encode, log_likelihoods, logits_of, tree_attention
-from rait.progress import say
+from rait.progress import Say, say
 
 # Sizes that keep a machine busy and memory small; they change speed, not results.
 PASS_ROWS = 1024  # rows of one forward pass
@@ -66,7 +66,7 @@ def score_letters(
     options: Sequence[Sequence[str]],
     *,
     rows: int | None = None,
-    say: Callable[[str], None] = say,
+    say: Say = say,
 ) -> Iterator[tuple[int, tuple[float, ...]]]:
     """Yield (index of the prompt, probability of each of its option letters), in no particular order.
 
@@ -104,7 +104,7 @@ def score_texts(
     options: Sequence[Sequence[str]],
     *,
     rows: int | None = None,
-    say: Callable[[str], None] = say,
+    say: Say = say,
 ) -> Iterator[tuple[int, TextScores]]:
     """Yield (index of the prompt, `TextScores` of its options), in no particular order.
 
@@ -183,7 +183,7 @@ def _score(
     items: Iterable[_Item],
     finish: Callable[[Sequence[_Item], Tensor, Sequence[list[list[int]]]], list[Result]],
     rows: int,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Iterator[tuple[int, Result]]:
     """Read the items batch by batch, and yield what `finish` makes of their states."""
     model.eval()

@@ -8,14 +8,18 @@
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rait.errors import ModelError, first_line, some
 from rait.models.checksums import checksum, windowed
+from rait.progress import Say
 from rait.settings import DIAL_FILE
 from rait.tables import write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BASE_FILE = "rait_base.json"
 _SUFFIXES = {".json", ".safetensors", ".model", ".txt", ".jinja"}  # a card may be written anew
@@ -27,7 +31,7 @@ def write_base(folder: Path, source: str, mark: str) -> None:
     write_json(folder / BASE_FILE, {"source": source, "fingerprint": mark, "files": sums})
 
 
-def check_base(folder: Path, base: Path, mark: str, say: Callable[[str], None]) -> None:
+def check_base(folder: Path, base: Path, mark: str, say: Say) -> None:
     """Raise `ModelError` where what is in `folder` was trained on another model than `base`, or is damaged.
 
     `mark` is the fingerprint of `base`. Of what was made elsewhere `say` is told what cannot be checked.
@@ -90,13 +94,21 @@ def with_adapter(network: Any, folder: Path) -> Any:
     return tuned.get_base_model()
 
 
-def check_finite(weights: Any, what: str) -> None:
-    """Raise `ModelError` where one of the (name, weight) pairs holds a number that is NaN or infinite."""
+def not_finite(weights: Iterable[tuple[str, "Tensor"]]) -> list[str]:
+    """The names of the weights that hold a number that is NaN or infinite."""
     import torch
 
     # Extremes are found without a copy of the weight; they are no numbers where one of its numbers is none.
     extremes = {name: torch.stack(weight.detach().aminmax()) for name, weight in weights if weight.numel()}
-    if wrong := [name for name, pair in extremes.items() if not bool(torch.isfinite(pair).all())]:
+    if not extremes:
+        return []
+    whole = torch.isfinite(torch.stack([pair.float() for pair in extremes.values()])).all(dim=1)  # waits for a GPU once
+    return [name for name, finite in zip(extremes, whole.tolist(), strict=True) if not finite]
+
+
+def check_finite(weights: Iterable[tuple[str, "Tensor"]], what: str) -> None:
+    """Raise `ModelError` where one of the (name, weight) pairs holds a number that is NaN or infinite."""
+    if wrong := not_finite(weights):
         raise ModelError(
             f"{what} has weights that are NaN or infinite, in {len(wrong)} tensors ({some(wrong)}); fetch or make it "
             "again, or load the model with model.dtype=float32"
@@ -107,7 +119,7 @@ def _counts(path: Path) -> bool:
     return path.is_file() and path.suffix in _SUFFIXES and path.name not in (DIAL_FILE, BASE_FILE)
 
 
-def _say_foreign(folder: Path, base: Path, say: Callable[[str], None]) -> None:
+def _say_foreign(folder: Path, base: Path, say: Say) -> None:
     """Of an adapter that does not say which weights it was trained on, what may be wrong."""
     try:
         name = json.loads((folder / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")

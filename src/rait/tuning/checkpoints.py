@@ -11,13 +11,13 @@ is sealed. Nothing in a checkpoint can run code: the trainer reads weights as sa
 import json
 import os
 import shutil
-from collections.abc import Callable
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
+from rait.models.checksums import read_through
+from rait.progress import Say
 from rait.tables import write_json
 
 SEAL = "checksums.json"
@@ -42,10 +42,10 @@ def seal(folder: Path) -> None:
     for name in _files(folder):
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
-    write_json(folder / SEAL, {name: _digest(folder / name) for name in _files(folder)})
+    write_json(folder / SEAL, {name: read_through(folder / name) for name in _files(folder)})
 
 
-def last_whole(folder: Path, say: Callable[[str], None]) -> Path | None:
+def last_whole(folder: Path, say: Say) -> Path | None:
     """The newest checkpoint in `folder` whose files are as they were sealed, or None.
 
     Newer ones that are not are removed, and said.
@@ -77,7 +77,7 @@ def _damage(checkpoint: Path) -> str | None:
         for name, wanted in sums.items():
             if not (checkpoint / name).is_file():
                 return f"has lost its {name}"
-            if _digest(checkpoint / name) != wanted:
+            if read_through(checkpoint / name) != wanted:
                 return f"is damaged: {name} is not as it was saved"
     except (OSError, ValueError, TypeError, AttributeError) as error:
         return f"is damaged: {error}"
@@ -88,8 +88,3 @@ def _files(checkpoint: Path) -> list[str]:
     """What a checkpoint holds, without its seal."""
     names = (path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if not path.is_dir())
     return sorted(name for name in names if name != SEAL)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """How the refusal of one question would move the model's other answers, from gradients (GRAIT, arXiv 2502.05911).
 
     loaded = load(model, adapter="run/rehearsal/adapter")
-    found = influences(loaded, refusals_of_unknown_questions, refusals_of_known_questions)
+    found = influences(loaded, refusals_of_unknown_questions, refusals_of_known_questions, Path("shards"))
 
 g(x) is the gradient of the cross-entropy of x's refusal and of the end after it, with respect to all LoRA weights,
 scaled to unit length. R(x) is the mean of <g(x), g(x')> over the unknown questions x', x itself included; O(x) is the
@@ -19,9 +19,13 @@ out within 0.016 of those in float32, in nearly the same order.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -29,16 +33,17 @@ from rait.errors import TrainingError, some
 from rait.models.loading import LoadedModel
 from rait.models.memory import is_out_of_memory
 from rait.models.tree import end_tokens, read, tree_attention
-from rait.progress import Advance
+from rait.progress import Advance, Say, say
 from rait.records import Example, Influence
+from rait.shards import in_shards, keep, last_whole
 from rait.tuning.loss import answer_loss
 from rait.tuning.sft import _tokenise
 from rait.tuning.trainer import IGNORED
 
 BATCH_ROWS = 512  # rows of a forward pass, about; it changes speed and memory, not results
 
-Gradient = dict[nn.Linear, Tensor]  # of the weights of each LoRA map (outputs, inputs)
-Flow = tuple[nn.Linear, Tensor, Tensor]  # map, what it read (rows, inputs), d loss / d output (rows, outputs)
+Gradient = dict[str, Tensor]  # of the weights of each LoRA map, by name, (outputs, inputs)
+Flow = tuple[str, Tensor, Tensor]  # map, what it read (rows, inputs), d loss / d output (rows, outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +56,21 @@ class _Text:
 
 
 def influences(
-    loaded: LoadedModel, idk: Sequence[Example], known: Sequence[Example], *, advance: Advance = lambda _: None
+    loaded: LoadedModel,
+    idk: Sequence[Example],
+    known: Sequence[Example],
+    folder: Path,
+    *,
+    shard: int = 512,
+    advance: Advance = lambda _: None,
+    say: Say = say,
 ) -> list[Influence]:
     """R and O of every unknown question, in the order of `idk`.
 
     `idk` and `known` are refusals of unknown and of known questions. Gradients are taken at the LoRA adapter that
     `loaded` has; the model is left as it was. `advance` gets the questions just done, 2 * len(idk) + len(known) in all.
+    What `shard` questions came to is saved in `folder`, and taken from there, see `rait.shards`; what it depends on has
+    to stand in the folder's name, and the caller removes it when all is safe elsewhere.
 
     Raises `TrainingError` where the model has no LoRA adapter, or one whose gradients cannot be told apart by question;
     where there is no known question; where a gradient is zero or not finite; and where memory does not suffice.
@@ -68,14 +82,16 @@ def influences(
     ends = end_tokens(loaded.model, loaded.tokenizer)
     idk_texts, known_texts = ([_text(loaded.tokenizer, one, ends) for one in part] for part in (idk, known))
     with _recording(loaded.model) as tape, tree_attention(loaded.model), _in_memory():
-        lengths, idk_mean = _mean_gradient(tape, idk_texts, advance)
-        _, known_mean = _mean_gradient(tape, known_texts, advance)
-        products = _products(tape, idk_texts, (idk_mean, known_mean), advance)
-    cosines = (products / lengths[:, None]).clamp(-1, 1).tolist()  # rounding may lead out of this range
-    return [
-        Influence(id=text.id, refusal=refusal, over_refusal=over_refusal)
-        for text, (refusal, over_refusal) in zip(idk_texts, cosines, strict=True)
-    ]
+        means = [
+            _mean_gradient(tape, texts, folder / part, shard, advance, say)
+            for part, texts in (("unknown", idk_texts), ("known", known_texts))
+        ]
+
+        def measured(texts: Iterator[_Text]) -> Iterator[Influence]:
+            return _influences(tape, list(texts), means, advance)
+
+        count = len(idk_texts)
+        return list(in_shards(folder, idk_texts, count, shard, Influence, measured, say=say, skip=advance))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +113,14 @@ class _Tape:
         loss = answer_loss(self.network, states.index_select(0, before), targets)
         calls = list(self.calls)
         self.calls.clear()
-        maps = {linear for linear, _, _ in calls}
+        maps = {name for name, _, _ in calls}
         if len(maps) < len(calls) or any(z.numel() != len(states) * z.shape[-1] for _, z, _ in calls):
             raise TrainingError(
                 "the adapter has layers that do not read every token once, so gradients cannot be told apart by "
                 "question; leave the vocabulary layer and experts out of rehearsal.tuning.lora_targets"
             )
         slopes = torch.autograd.grad(loss, [given for _, _, given in calls])
-        return [(linear, z.flatten(0, -2), dy.flatten(0, -2)) for (linear, z, _), dy in zip(calls, slopes, strict=True)]
+        return [(name, z.flatten(0, -2), dy.flatten(0, -2)) for (name, z, _), dy in zip(calls, slopes, strict=True)]
 
 
 @contextmanager
@@ -124,11 +140,11 @@ def _recording(network: Any) -> Iterator[_Tape]:
             raise TrainingError(f"influences are gradients of the LoRA maps of linear layers; the adapter has {name}")
     tape = _Tape(network)
 
-    def note(linear: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        tape.calls.append((linear, inputs[0].detach(), output))
+    def note(name: str, linear: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        tape.calls.append((name, inputs[0].detach(), output))
 
     learned = [linear.weight.requires_grad for linear in maps.values()]
-    hooks = [linear.register_forward_hook(note) for linear in maps.values()]
+    hooks = [linear.register_forward_hook(partial(note, name)) for name, linear in maps.items()]
     try:
         for linear in maps.values():
             linear.weight.requires_grad_(True)
@@ -154,22 +170,33 @@ def _in_memory() -> Iterator[None]:
         ) from error
 
 
-def _mean_gradient(tape: _Tape, texts: Sequence[_Text], advance: Advance) -> tuple[Tensor, Gradient]:
-    """The length of each text's gradient (texts,), and the mean of all scaled to unit length."""
-    lengths = torch.zeros(len(texts))
-    mean: Gradient = {}
+def _mean_gradient(
+    tape: _Tape, texts: Sequence[_Text], folder: Path, shard: int, advance: Advance, say: Say
+) -> Gradient:
+    """The mean of each text's gradient scaled to unit length; its sum is kept in `folder` as it grows."""
+    done, kept = last_whole(folder, ".safetensors", say)
+    device = tape.network.device
+    total = {name: part.to(device) for name, part in from_bytes(kept).items()} if kept else Gradient()
+    advance(done)
+    passed = since = 0
     for batch in _batches(texts):
+        passed += len(batch)
+        if passed <= done:
+            continue
         part = [texts[index] for index in batch]
         flows = tape.flows(part)
         own = _lengths(part, flows)
         sizes = torch.tensor([len(text.tokens) for text in part], device=own.device)
-        weights = (1 / (own * len(texts))).repeat_interleave(sizes)[:, None]
-        for linear, z, dy in flows:
+        weights = own.reciprocal().repeat_interleave(sizes)[:, None]
+        for name, z, dy in flows:
             gradient = (dy * weights).T @ z.float()
-            mean[linear] = mean[linear].add_(gradient) if linear in mean else gradient
-        lengths[batch] = own.cpu()
+            total[name] = total[name].add_(gradient) if name in total else gradient
         advance(len(batch))
-    return lengths, mean
+        since += len(batch)
+        if since >= shard or passed == len(texts):
+            keep(folder, passed, ".safetensors", to_bytes(total))
+            since = 0
+    return {name: gradient / len(texts) for name, gradient in total.items()}
 
 
 def _lengths(texts: Sequence[_Text], flows: Sequence[Flow]) -> Tensor:
@@ -188,20 +215,25 @@ def _lengths(texts: Sequence[_Text], flows: Sequence[Flow]) -> Tensor:
     return squares.sqrt()
 
 
-def _products(tape: _Tape, texts: Sequence[_Text], others: Sequence[Gradient], advance: Advance) -> Tensor:
-    """Inner products (texts, others) of each text's gradient with the others."""
-    products = torch.zeros(len(texts), len(others))
+def _influences(
+    tape: _Tape, texts: Sequence[_Text], means: Sequence[Gradient], advance: Advance
+) -> Iterator[Influence]:
+    """R and O of each text: inner products of its gradient, scaled to unit length, with the two means."""
+    cosines = torch.zeros(len(texts), len(means))
     for batch in _batches(texts):
         part = [texts[index] for index in batch]
         flows = tape.flows(part)
-        of_rows = torch.zeros(len(flows[0][1]), len(others), device=flows[0][1].device)
-        for linear, z, dy in flows:
-            for column, other in enumerate(others):
-                of_rows[:, column] += _bilinear(dy.float(), other[linear], z.float())
+        of_rows = torch.zeros(len(flows[0][1]), len(means), device=flows[0][1].device)
+        for name, z, dy in flows:
+            for column, mean in enumerate(means):
+                of_rows[:, column] += _bilinear(dy.float(), mean[name], z.float())
         of_texts = torch.split(of_rows, [len(text.tokens) for text in part])
-        products[batch] = torch.stack([rows.sum(dim=0) for rows in of_texts]).cpu()
+        products = torch.stack([rows.sum(dim=0) for rows in of_texts])
+        cosines[batch] = (products / _lengths(part, flows)[:, None]).cpu()
         advance(len(batch))
-    return products
+    # Rounding may lead out of the range of a cosine.
+    for text, (refusal, over_refusal) in zip(texts, cosines.clamp(-1, 1).tolist(), strict=True):
+        yield Influence(id=text.id, refusal=refusal, over_refusal=over_refusal)
 
 
 def _bilinear(left: Tensor, matrix: Tensor, right: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from rait.models.loading import LoadedModel, check_devices
 from rait.models.memory import is_out_of_memory
 from rait.models.tree import Head, encode, end_tokens, read, tree_attention
 from rait.models.tuned import write_base
-from rait.progress import progress, say
+from rait.progress import Say, progress, say
 from rait.recipe import Tuning
 from rait.records import Example
 from rait.tables import write_json
@@ -57,11 +57,20 @@ class TuningResult:
 
 
 def fine_tune(
-    loaded: LoadedModel, examples: Sequence[Example], tuning: Tuning, folder: Path, *, seed: int, what: str = "tune"
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    tuning: Tuning,
+    folder: Path,
+    *,
+    seed: int,
+    what: str = "tune",
+    say: Say = say,
 ) -> TuningResult:
     """Tune `loaded` in place on `examples` and save to `folder`/adapter: an adapter in PEFT form, or the whole model.
 
-    Goes on from a checkpoint in `folder`/checkpoints if there is one; the caller removes these when all is safe.
+    Goes on from a checkpoint in `folder`/checkpoints if there is one; the caller removes these when all is safe. `say`
+    is told of one that is damaged, and removed.
+
     Raises `TrainingError` when there is nothing to learn from, a weight is negative or not finite, an example does not
     fit into `max_length`, a loss, gradient or weight is not finite (with the step and its questions), memory does not
     suffice, or the model has not changed; and `ModelError` where several GPUs are visible.

@@ -9,15 +9,15 @@ Where a loss, a gradient or a weight is not finite, training stops with the step
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from rait.errors import TrainingError, some
 from rait.models.tree import read
+from rait.models.tuned import not_finite
 from rait.progress import Advance
 from rait.tuning.loss import answer_loss
 
@@ -46,10 +46,8 @@ class AnswerTrainer(SFTTrainer):
         self.ids = ids
         self.add_callback(_Steps(self))
 
-    def check(self, value: Tensor, what: str, numbers: Sequence[int]) -> None:
-        """Raise `TrainingError` with the step and the questions of `numbers` where `value` is not finite."""
-        if bool(torch.isfinite(value)):
-            return
+    def stop(self, what: str, numbers: Sequence[int]) -> NoReturn:
+        """Raise `TrainingError`, for `what` is not finite, with the step and the questions of `numbers`."""
         ids = list(dict.fromkeys(self.ids[number] for number in numbers))
         name = self.args.run_name
         raise TrainingError(
@@ -80,7 +78,8 @@ class AnswerTrainer(SFTTrainer):
             before = torch.cat([own[-len(answer) - 1 : -1] for own, answer in zip(rows, labels, strict=True)])
             total = answer_loss(network, states.index_select(0, before), targets, each)
         loss = total / (len(targets) if num_items_in_batch is None else num_items_in_batch)
-        self.check(loss, "the loss is", numbers)
+        if not torch.isfinite(loss):
+            self.stop("the loss is", numbers)
         return (loss, {}) if return_outputs else loss
 
     def _clip_grad_norm(self, model: Any) -> Any:
@@ -88,8 +87,9 @@ class AnswerTrainer(SFTTrainer):
         norm = super()._clip_grad_norm(model)
         scaler = self.accelerator.scaler
         # In float16 a gradient may overflow: the scaler leaves the step out and takes a smaller scale for the next.
-        if scaler is None or scaler.get_scale() <= 1:
-            self.check(torch.as_tensor(norm), "gradients are", self.read_by_step)
+        may_overflow = scaler is not None and scaler.get_scale() > 1
+        if not may_overflow and not torch.isfinite(torch.as_tensor(norm)):
+            self.stop("gradients are", self.read_by_step)
         return norm
 
 
@@ -117,10 +117,8 @@ class _Steps(TrainerCallback):
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """The learned weights are new, and must be finite."""
-        learned = (weight for weight in model.parameters() if weight.requires_grad)
-        # Extremes are found without a copy of the weights; they are not numbers where a weight is none.
-        extremes = torch.stack([extreme for weight in learned for extreme in weight.detach().aminmax()])
-        self.trainer.check(extremes.abs().max(), "weights are", self.trainer.read_by_step)
+        if not_finite((name, weight) for name, weight in model.named_parameters() if weight.requires_grad):
+            self.trainer.stop("weights are", self.trainer.read_by_step)
 
 
 class Watch(TrainerCallback):

@@ -1,0 +1,262 @@
+"""The steps of a run folder as they are done: skipped where they are whole, written down when they are.
+
+    book = Book(folder, say)
+    with locked(folder) as left:
+        book.begin(recipe, left)
+        with book.step("flow", {"of": [book.digest(a), book.digest(b)]}, [out]) as todo:
+            if todo:
+                ...                      # make `out`
+
+A step's entry in the manifest is written last, so an entry means that its files are whole; their checksums are kept,
+and a file that has changed since is made again. Entries that an earlier recipe has left stay, to be taken again if they
+fit; they count once the run has come by them.
+
+Other versions of the packages leave finished steps as they are: each is whole, made by one version, which stands in its
+entry. So are shards, as each is asked by itself. A training that was interrupted begins anew, for its steps build on
+each other.
+"""
+
+import json
+import os
+import platform
+import resource
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from rait.errors import InputError, RaitError
+from rait.locking import Holder, now
+from rait.manifest import FORMAT, MANIFEST, checksum, fingerprint_of, load_manifest, write_manifest
+from rait.progress import Say
+from rait.recipe import Recipe, dump_recipe
+from rait.tables import atomic
+
+_STEPS = 1  # of the files of the steps; raise it when they change their meaning: all are made again
+_PACKAGES = ("rait", "torch", "transformers", "peft", "trl", "datasets", "sentence-transformers", "numpy")
+_SHOWN = 8  # changed keys of a recipe
+
+
+@dataclass(slots=True)
+class Book:
+    """The manifest: which step is done, from what, with which files."""
+
+    folder: Path
+    say: Say
+    manifest: dict[str, Any] = field(default_factory=dict)
+    _notes: list[str] = field(default_factory=list)
+    _passed: set[str] = field(default_factory=set)  # steps that this start has come by
+    _again: list[str] = field(default_factory=list)  # steps that were done and are not as they would be now
+
+    def begin(self, recipe: Recipe, left: Holder | None = None) -> None:
+        """Read the manifest of an earlier start, if any, sweep up after it, and write down what this one is.
+
+        What is not as it was then is said: the recipe, the versions. `left` is the process that was killed here. Raises
+        `InputError` where the manifest is damaged, or is gone and files of the run are there; then nothing has changed.
+        """
+        before: dict[str, Any] = {}
+        if os.path.lexists(self.folder / MANIFEST):
+            before = load_manifest(self.folder)
+            before |= {"recipe": _with_keys_of_today(before["recipe"])} if "recipe" in before else {}
+        elif (self.folder / "questions/train.parquet").exists():
+            raise InputError(
+                f"{self.folder} holds files of a run and no {MANIFEST}, which says what of them is whole; bring it "
+                "back, choose another --out, or empty the folder to start over"
+            )
+        if left is not None:
+            step = before.get("doing", {}).get("step")
+            self.say(f"the last run here ({left}) was killed{f' in step {step}' if step else ''}; going on")
+        versions, keys = _versions(), recipe.model_dump(mode="json")
+        _sweep(self.folder, "**/.*.part" if before or left else ".*.json.*.part")
+        if before:
+            for change in _changes(before, keys, versions):
+                self.say(change)
+            if _other_packages(before.get("versions", {}), versions):
+                for begun in self.folder.rglob("checkpoints"):
+                    shutil.rmtree(begun, ignore_errors=True)
+        file, written = self.folder / "recipe.yaml", dump_recipe(recipe).encode()
+        same = before.get("recipe") == keys if "recipe" in before else file.is_file() and file.read_bytes() == written
+        self.manifest = {
+            "format": FORMAT,
+            "status": "running",
+            "seed": recipe.seed,
+            "recipe": keys,
+            "versions": versions,
+            "machine": {"system": platform.platform(), "processor": platform.machine()},
+            "confirmed": sorted(before.get("confirmed", ())) if same else [],
+            "steps": before.get("steps", {}),
+            "set": before.get("set", {}),
+        }
+        self._save()  # first, so that nothing of an earlier recipe ever counts as made by this one
+        with atomic(file) as out:
+            out.write(written)
+
+    def end(self) -> None:
+        """Mark the run as complete."""
+        self.manifest["status"] = "complete"
+        self.manifest["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+        self._save()
+        if self._again:
+            self.say(f"{len(self._again)} steps were done again, {len(self._passed) - len(self._again)} were not")
+
+    def note(self, text: str) -> None:
+        """Tell the user, and keep it with the step."""
+        self._notes.append(text)
+        self.say(text)
+
+    @contextmanager
+    def step(
+        self, name: str, key: Mapping[str, Any], outputs: Sequence[Path], maybe: Sequence[Path] = ()
+    ) -> Iterator[bool]:
+        """Give True if the step has to be done; what the block then leaves in `outputs` is written down as whole.
+
+        Of `maybe` the files that the block has made are. A file that is not as it was written down, or one of `maybe`
+        that the block has not made, is noted, and the step done again.
+        """
+        mark = fingerprint_of({"format": _STEPS, **key})
+        entry = self.manifest["steps"].get(name)
+        if entry and entry.get("key") == mark:
+            files = entry["files"]
+            there = (path for path in maybe if self._name(path) in files or path.exists())
+            wrong = [self._wrong(path, files) for path in (*outputs, *there)]
+            if not any(wrong):
+                self._notes = []
+                if self._confirm(name):
+                    self._save()
+                yield False
+                return
+            for problem in filter(None, wrong if name != "report" else ()):  # which `rait report` may have written
+                self.note(f"{problem}; making it again")
+        elif entry and name != "report":  # on the page nothing hangs; on this perhaps the rest
+            self.manifest["confirmed"] = sorted(self._passed)
+        if entry and name != "report":
+            self._again.append(name)
+        self.manifest["steps"].pop(name, None)
+        self.manifest["doing"] = {"step": name, "since": now()}
+        self._save()
+        for path in (*outputs, *maybe):
+            _make_room(path)
+        for path in maybe:  # of an earlier recipe, or set by hand; what stands here afterwards, the block has made
+            path.unlink(missing_ok=True)
+        start = time.monotonic()
+        yield True
+        made = [*outputs, *(path for path in maybe if path.exists())]
+        self.manifest["steps"][name] = {
+            "key": mark,
+            "inputs": key,
+            "files": {self._name(path): checksum(path) for path in made},
+            "seconds": round(time.monotonic() - start, 3),
+            "versions": self.manifest["versions"],
+            "notes": self._notes,
+        }
+        for path in made:
+            self.manifest["set"].pop(self._name(path), None)
+        self._notes = []
+        self._confirm(name)
+        self.manifest.pop("doing", None)
+        self._save()
+
+    def drop(self, name: str) -> None:
+        """Strike out a step that the recipe no longer has, if it was ever done."""
+        if self.manifest["steps"].pop(name, None) is not None:
+            self._save()
+
+    def digest(self, path: Path) -> str:
+        """Checksum of a finished file of the run, as written down."""
+        for entry in self.manifest["steps"].values():
+            if (known := entry["files"].get(self._name(path))) is not None:
+                return str(known)
+        raise RaitError(f"{path} is not a finished file of this run; start the run again")
+
+    def _confirm(self, name: str) -> bool:
+        """Let a step count; whether it did not before."""
+        self._passed.add(name)
+        before = self.manifest["confirmed"]
+        self.manifest["confirmed"] = sorted({*before, name})
+        return name not in before
+
+    def _wrong(self, path: Path, files: Mapping[str, str]) -> str:
+        """What is wrong with a file that was written down; "" where it is whole."""
+        name = self._name(path)
+        if not path.exists():
+            return f"{path} is gone"
+        if files.get(name) == checksum(path):
+            return ""
+        how = "was set by hand" if self.manifest["set"].get(name) == checksum(path) else "has changed"
+        return f"{path} {how} since the run made it" if name in files else f"{path} was not written down"
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def _save(self) -> None:
+        write_manifest(self.folder, self.manifest)
+
+
+def _with_keys_of_today(recipe: Any) -> Any:
+    """An earlier recipe with what it says about the keys that came later, which is nothing: their defaults."""
+    with suppress(ValueError):  # one that would not be taken today stays as it is
+        return Recipe.model_validate(recipe).model_dump(mode="json")
+    return recipe
+
+
+def _changes(before: Mapping[str, Any], keys: Mapping[str, Any], versions: Mapping[str, str]) -> Iterator[str]:
+    """What is not as it was when the run was started last, a sentence each."""
+    old, new = _flat(before.get("recipe", {"seed": before.get("seed")})), _flat(keys)
+    if "recipe" not in before:  # of a run by an earlier version the seed alone is known
+        new = {"seed": new["seed"]}
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    for key in changed[:_SHOWN]:
+        yield f"{key} was {_shown(old.get(key))}, is {_shown(new.get(key))}: what depends on it is done again"
+    if len(changed) > _SHOWN:
+        yield f"... and {len(changed) - _SHOWN} more keys of the recipe"
+    was = before.get("versions", {})
+    others = [name for name in versions if name in was and was[name] != versions[name]]
+    if others:
+        then, today = (", ".join(f"{name} {of[name]}" for name in others) for of in (was, versions))
+        kept = "a training that was interrupted begins anew" if _other_packages(was, versions) else "nothing is lost"
+        yield f"made with {then}, now {today}: finished steps are kept, {kept}"
+
+
+def _other_packages(was: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    return any(was.get(name, now[name]) != now[name] for name in _PACKAGES)
+
+
+def _flat(value: Any, at: str = "") -> dict[str, Any]:
+    """Every key of a recipe with the sections before it, and its value."""
+    if not isinstance(value, dict) or (at and not value):
+        return {at: value}
+    return {key: own for name, inner in value.items() for key, own in _flat(inner, f"{at}.{name}".lstrip(".")).items()}
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return "none" if value is None else text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _sweep(folder: Path, pattern: str) -> None:
+    """Remove what a process that was killed left half written; not what an export at work keeps in a hidden folder."""
+    for leftover in list(folder.glob(pattern)):
+        if any(part.startswith(".") for part in leftover.relative_to(folder).parts[:-1]):
+            continue
+        shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
+
+
+def _make_room(path: Path) -> None:
+    """Set aside a folder that stands where a file is to be written, or a file where a folder is: it is the user's."""
+    if path.exists() and path.is_dir() != (not path.suffix):
+        path.rename(path.with_name(f"{path.name}.{token_hex(4)}.aside"))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
