@@ -43,6 +43,12 @@ class Child:
         """The exit code when it has ended; that of a signal is negative."""
         return int(_ask(self.nursery, {"wait": self.pid}))
 
+    def renames(self) -> list[str]:
+        """The names that it has given to files, or was about to give, in their order."""
+        path = self.log.with_suffix(".renames")
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        return [name for number, _, name in (line.partition(" ") for line in lines) if number == str(self.number)]
+
     def output(self, stream: str = "err") -> str:
         """What it has printed."""
         return self.log.with_suffix(f".{self.number}.{stream}").read_text("utf-8")

@@ -19,11 +19,13 @@ each other.
 import json
 import os
 import platform
+import re
 import resource
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,14 +34,33 @@ from typing import Any
 
 from rait.errors import InputError, RaitError
 from rait.locking import Holder, now
-from rait.manifest import FORMAT, MANIFEST, checksum, fingerprint_of, load_manifest, write_manifest
+from rait.manifest import (
+    FORMAT,
+    MANIFEST,
+    checksum,
+    differing,
+    fingerprint_of,
+    flat,
+    load_manifest,
+    write_manifest,
+)
 from rait.progress import Say
 from rait.recipe import Recipe, dump_recipe
 from rait.tables import atomic
 
 _STEPS = 1  # of the files of the steps; raise it when they change their meaning: all are made again
-_PACKAGES = ("rait", "torch", "transformers", "peft", "trl", "datasets", "sentence-transformers", "numpy")
+_PACKAGES = (
+    *("rait", "torch", "transformers", "tokenizers", "peft", "trl", "accelerate", "datasets"),
+    *("sentence-transformers", "numpy"),
+)
+_LEFTOVER = re.compile(r"\.(adapter|.+\.[0-9a-f]{8})\.part")  # what is left of tuned weights, and by `tables.atomic`
 _SHOWN = 8  # changed keys of a recipe
+_OUTSIDE = {  # parts of the steps' keys that no recipe holds
+    "model.base": "the files of the model",
+    "template": "the files of the model",
+    "embedder": "the files of the sentence model",
+    "code": "the code of the strategy",
+}
 
 
 @dataclass(slots=True)
@@ -51,6 +72,8 @@ class Book:
     manifest: dict[str, Any] = field(default_factory=dict)
     _notes: list[str] = field(default_factory=list)
     _passed: set[str] = field(default_factory=set)  # steps that this start has come by
+    _made: list[Path] = field(default_factory=list)  # files and folders that this start has made
+    _said: set[str] = field(default_factory=set)  # what has changed since, and is no key of the recipe
     _again: list[str] = field(default_factory=list)  # steps that were done and are not as they would be now
 
     def begin(self, recipe: Recipe, left: Holder | None = None) -> None:
@@ -62,7 +85,6 @@ class Book:
         before: dict[str, Any] = {}
         if os.path.lexists(self.folder / MANIFEST):
             before = load_manifest(self.folder)
-            before |= {"recipe": _with_keys_of_today(before["recipe"])} if "recipe" in before else {}
         elif (self.folder / "questions/train.parquet").exists():
             raise InputError(
                 f"{self.folder} holds files of a run and no {MANIFEST}, which says what of them is whole; bring it "
@@ -71,14 +93,11 @@ class Book:
         if left is not None:
             step = before.get("doing", {}).get("step")
             self.say(f"the last run here ({left}) was killed{f' in step {step}' if step else ''}; going on")
-        versions, keys = _versions(), recipe.model_dump(mode="json")
-        _sweep(self.folder, "**/.*.part" if before or left else ".*.json.*.part")
+        keys = recipe.model_dump(mode="json")
+        _sweep(self.folder, "**/.*.part" if before or left else ".*.part")
         if before:
-            for change in _changes(before, keys, versions):
+            for change in _changes(before, keys):
                 self.say(change)
-            if _other_packages(before.get("versions", {}), versions):
-                for begun in self.folder.rglob("checkpoints"):
-                    shutil.rmtree(begun, ignore_errors=True)
         file, written = self.folder / "recipe.yaml", dump_recipe(recipe).encode()
         same = before.get("recipe") == keys if "recipe" in before else file.is_file() and file.read_bytes() == written
         self.manifest = {
@@ -86,7 +105,7 @@ class Book:
             "status": "running",
             "seed": recipe.seed,
             "recipe": keys,
-            "versions": versions,
+            "versions": versions(),
             "machine": {"system": platform.platform(), "processor": platform.machine()},
             "confirmed": sorted(before.get("confirmed", ())) if same else [],
             "steps": before.get("steps", {}),
@@ -99,7 +118,9 @@ class Book:
     def end(self) -> None:
         """Mark the run as complete."""
         self.manifest["status"] = "complete"
-        self.manifest["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        self.manifest["peak_memory_gb"] = round(peak / 2**30, 2)
         self._save()
         if self._again:
             self.say(f"{len(self._again)} steps were done again, {len(self._passed) - len(self._again)} were not")
@@ -123,17 +144,23 @@ class Book:
         if entry and entry.get("key") == mark:
             files = entry["files"]
             there = (path for path in maybe if self._name(path) in files or path.exists())
-            wrong = [self._wrong(path, files) for path in (*outputs, *there)]
-            if not any(wrong):
+            wrong = {path: problem for path in (*outputs, *there) if (problem := self._wrong(path, files))}
+            if not wrong:
                 self._notes = []
                 if self._confirm(name):
                     self._save()
                 yield False
                 return
-            for problem in filter(None, wrong if name != "report" else ()):  # which `rait report` may have written
-                self.note(f"{problem}; making it again")
+            for path, problem in wrong.items():
+                # Gone with a folder that was made again, as the dial of an adapter; or written by `rait report`.
+                if not any(path.is_relative_to(folder) for folder in self._made) and name != "report":
+                    self.note(f"{problem}; making it again")
         elif entry and name != "report":  # on the page nothing hangs; on this perhaps the rest
             self.manifest["confirmed"] = sorted(self._passed)
+            for cause in _causes(name, entry.get("inputs", {}), key):
+                if cause not in self._said:
+                    self._said.add(cause)
+                    self.note(f"{cause} changed since {name} was done: it is done again, and what depends on it")
         if entry and name != "report":
             self._again.append(name)
         self.manifest["steps"].pop(name, None)
@@ -146,6 +173,7 @@ class Book:
         start = time.monotonic()
         yield True
         made = [*outputs, *(path for path in maybe if path.exists())]
+        self._made += made
         self.manifest["steps"][name] = {
             "key": mark,
             "inputs": key,
@@ -197,40 +225,30 @@ class Book:
         write_manifest(self.folder, self.manifest)
 
 
-def _with_keys_of_today(recipe: Any) -> Any:
-    """An earlier recipe with what it says about the keys that came later, which is nothing: their defaults."""
-    with suppress(ValueError):  # one that would not be taken today stays as it is
-        return Recipe.model_validate(recipe).model_dump(mode="json")
-    return recipe
-
-
-def _changes(before: Mapping[str, Any], keys: Mapping[str, Any], versions: Mapping[str, str]) -> Iterator[str]:
+def _changes(before: Mapping[str, Any], keys: Mapping[str, Any]) -> Iterator[str]:
     """What is not as it was when the run was started last, a sentence each."""
-    old, new = _flat(before.get("recipe", {"seed": before.get("seed")})), _flat(keys)
+    old, new = flat(before.get("recipe", {"seed": before.get("seed")})), flat(keys)
     if "recipe" not in before:  # of a run by an earlier version the seed alone is known
         new = {"seed": new["seed"]}
-    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    changed = differing(old, new)
     for key in changed[:_SHOWN]:
         yield f"{key} was {_shown(old.get(key))}, is {_shown(new.get(key))}: what depends on it is done again"
     if len(changed) > _SHOWN:
         yield f"... and {len(changed) - _SHOWN} more keys of the recipe"
-    was = before.get("versions", {})
-    others = [name for name in versions if name in was and was[name] != versions[name]]
-    if others:
-        then, today = (", ".join(f"{name} {of[name]}" for name in others) for of in (was, versions))
-        kept = "a training that was interrupted begins anew" if _other_packages(was, versions) else "nothing is lost"
-        yield f"made with {then}, now {today}: finished steps are kept, {kept}"
+    was, own = before.get("versions", {}), versions()
+    if others := [name for name in own if name in was and was[name] != own[name]]:
+        then, today = (", ".join(f"{name} {of[name]}" for name in others) for of in (was, own))
+        yield (f"made with {then}, now {today}: finished steps are kept, a training that was interrupted begins anew")
 
 
-def _other_packages(was: Mapping[str, str], now: Mapping[str, str]) -> bool:
-    return any(was.get(name, now[name]) != now[name] for name in _PACKAGES)
-
-
-def _flat(value: Any, at: str = "") -> dict[str, Any]:
-    """Every key of a recipe with the sections before it, and its value."""
-    if not isinstance(value, dict) or (at and not value):
-        return {at: value}
-    return {key: own for name, inner in value.items() for key, own in _flat(inner, f"{at}.{name}".lstrip(".")).items()}
+def _causes(step: str, old: Mapping[str, Any], key: Mapping[str, Any]) -> Iterator[str]:
+    """What of a step's key has changed that is neither in the recipe nor made by the run."""
+    for name in differing(flat(old), flat(json.loads(json.dumps(key, default=str)))):
+        if name in _OUTSIDE:
+            yield _OUTSIDE[name]
+        elif step == "questions":
+            name = name.partition(".")[0]
+            yield "the worked examples" if name == "shots" else f"the questions of {name}"
 
 
 def _shown(value: Any) -> str:
@@ -240,7 +258,7 @@ def _shown(value: Any) -> str:
 
 def _sweep(folder: Path, pattern: str) -> None:
     """Remove what a process that was killed left half written; not what an export at work keeps in a hidden folder."""
-    for leftover in list(folder.glob(pattern)):
+    for leftover in [path for path in folder.glob(pattern) if _LEFTOVER.fullmatch(path.name)]:
         if any(part.startswith(".") for part in leftover.relative_to(folder).parts[:-1]):
             continue
         shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
@@ -252,7 +270,8 @@ def _make_room(path: Path) -> None:
         path.rename(path.with_name(f"{path.name}.{token_hex(4)}.aside"))
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What numbers may hang on beside the recipe: the versions of Python and of the packages that compute."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:

@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from rait.columns import schema
-from rait.construction import Reader, all_strategies, as_it_is, construct, find_strategy, summarise
+from rait.construction import all_strategies, as_it_is, construct, find_strategy, summarise
 from rait.construction.preview import Preview, preview
 from rait.diagnosis import write_conflicts
 from rait.errors import InputError, RecipeError, some
 from rait.evaluation.dial import applied
 from rait.export.formats import ROWS, Marks, marks_of, notes_on, reworded, taught
+from rait.keys import evaluation_key, influence_key, probe_key, tuning_key
 from rait.knowledge.flow import flows
 from rait.locking import locked
 from rait.manifest import checksum, fingerprint_of, fingerprint_of_all, intact, read_manifest, recipe_of, write_down
 from rait.models.features import last_states
-from rait.models.loading import fingerprint, load, load_tokenizer, locate
+from rait.models.loading import load, load_tokenizer, locate
 from rait.models.memory import within_limit
 from rait.progress import Say, progress
 from rait.prompting import Renderer, Shots
 from rait.recipe import Dial, Recipe, Tuning
 from rait.records import Decision, Example, Failure, Influence, KnowledgeFlow, KnowledgeState, Role, Verdict
-from rait.sets import all_of, load_pool, load_set, plain, plain_shots, split_shots
+from rait.sets import all_of, load_pool, load_set, plain, split_shots
 from rait.settings import DIAL_FILE
 from rait.stages import (
     Models,
@@ -37,6 +37,7 @@ from rait.stages import (
     check_words,
     construction_states,
     dial_obstacle,
+    embedder_of,
     failures_of,
     fine_tune_into,
     measured_influences,
@@ -71,17 +72,10 @@ def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> 
             f"{recipe.questions.source} has {len(questions)} questions, and {len(all_of(shots))} of them serve as "
             "worked examples; give more questions or lower prompt.shots"
         )
-    loaded = load(recipe.model, adapter=adapter and intact(adapter), say=say)
-    key = {
-        "model": loaded.fingerprint,
-        "adapter": fingerprint(adapter) if adapter else None,
-        "questions": fingerprint_of_all(map(plain, questions)),
-        "prompt": recipe.prompt.model_dump(),
-        "probe": recipe.probe.model_dump(),
-        "seed": recipe.seed,
-        "stored": str(schema(KnowledgeState)),
-    }
-    shards = _shards(out, key)
+    models = Models(recipe, say)
+    loaded = models.load(adapter and intact(adapter))
+    asked, embedder = fingerprint_of_all(map(plain, pool)), embedder_of(pool, recipe.probe)
+    shards = _shards(out, probe_key(models.key(adapter), asked, shots, recipe, embedder), recipe)
     states, failed = probe_in_shards(loaded, lambda: pool, shots, recipe, shards=shards, what="probe", say=say)
     write_records(out, states, KnowledgeState)
     failures = failures_of(out)
@@ -169,16 +163,10 @@ def preview_files(
 def influence_to_file(recipe: Recipe, adapter: Path, initial: Path, out: Path, say: Say) -> list[Influence]:
     """Measure on the rehearsed model what refusing unknown questions would do, for the strategy grait."""
     prepare_target(out)
-    rehearsed = load(recipe.model, adapter=intact(adapter), say=say)
-    key = {
-        "model": rehearsed.fingerprint,
-        "adapter": fingerprint(adapter),
-        "initial": checksum(_held(initial)),
-        "construction": seeded(recipe).model_dump(),
-        "prompt": recipe.prompt.model_dump(),
-        "shard": recipe.probe.shard,
-    }
-    shards = _shards(out, key)
+    models = Models(recipe, say)
+    rehearsed, settings = models.load(intact(adapter)), seeded(recipe).model_dump()
+    key = influence_key(models.key(adapter), checksum(_held(initial)), settings, recipe.prompt)
+    shards = _shards(out, key, recipe)
     made = measured_influences(rehearsed, initial, recipe, shards=shards, say=say)
     write_records(out, made, Influence)
     shutil.rmtree(shards, ignore_errors=True)
@@ -234,11 +222,10 @@ def evaluate_to_file(
     Worked examples stand before each question if `shots_from` names a question set to draw them from. `strategy` names
     the one whose words the model was taught to put around its answers.
     """
-    read: Reader = as_it_is
-    if strategy:
-        taught = find_strategy(strategy)
+    taught = find_strategy(strategy) if strategy else None
+    if taught:
         check_words([taught], recipe)
-        read = taught.read
+    read = taught.read if taught else as_it_is
     prepare_target(out)
     questions = load_set(recipe.questions, recipe.seed, say)
     shots: Shots = {}
@@ -251,21 +238,10 @@ def evaluate_to_file(
     if dial and may_refuse:
         intact(place / DIAL_FILE)
     threshold = saved_threshold(place, recipe.prompt.refusal) if dial and may_refuse else None
-    loaded = load(recipe.model, adapter=adapter, say=say)
-    weigh = threshold is not None
-    key = {
-        "model": loaded.fingerprint,
-        "adapter": fingerprint(adapter) if adapter else None,
-        "questions": fingerprint_of_all(map(plain, questions)),
-        "shots": plain_shots(shots),
-        "prompt": recipe.prompt.model_dump(),
-        "may_refuse": may_refuse,
-        "evaluation": recipe.evaluation.model_dump(),
-        "read": read.__qualname__,
-        "weigh": weigh,
-        "shard": recipe.probe.shard,
-    }
-    shards = _shards(out, key)
+    models, weigh = Models(recipe, say), threshold is not None
+    loaded, asked = models.load(adapter), fingerprint_of_all(map(plain, questions))
+    key = evaluation_key(models.key(adapter), asked, shots, recipe, may_refuse=may_refuse, strategy=taught, weigh=weigh)
+    shards = _shards(out, key, recipe)
     verdicts = list(
         answer_all(loaded, questions, shots, may_refuse, recipe, "evaluate", read, weigh=weigh, shards=shards, say=say)
     )
@@ -282,8 +258,8 @@ def dial_of_run(
 ) -> dict[str, dict[str, Any]]:
     """What `dial` brings a finished run, by strategy; without one, the dial as it is set. No model is loaded.
 
-    With `save` it is written down as dial.json and beside what was tuned, for all of them or none. Raises `RaitError`
-    where the run has no verdicts on calibration questions, or not those of its recipe.
+    With `save` it is written down as dial.json and beside what was tuned, when it is known for all of them. Raises
+    `RaitError` where the run has no verdicts on calibration questions, or not those of its recipe.
     """
     recipe = recipe_of(folder)
     wanted = list(strategies or recipe.strategies)
@@ -321,9 +297,9 @@ def _dial_of(folder: Path, recipe: Recipe, name: str, dial: Dial | None) -> dict
     return set_dial(recipe, verdicts, baseline, dial)
 
 
-def _shards(out: Path, key: Mapping[str, Any]) -> Path:
-    """The folder for what is saved on the way to `out`: of no other key."""
-    return out.with_name(f".{out.name}.{fingerprint_of(key)[:12]}.shards")
+def _shards(out: Path, key: Mapping[str, Any], recipe: Recipe) -> Path:
+    """The folder for what is saved on the way to `out`: of no other key and of no other size."""
+    return out.with_name(f".{out.name}.{fingerprint_of([key, recipe.probe.shard])[:12]}.shards")
 
 
 def _held(states: Path) -> Path:
@@ -336,12 +312,8 @@ def _held(states: Path) -> Path:
 def _tune_alone(
     models: Models, recipe: Recipe, made: Sequence[Example], tuning: Tuning, folder: Path, what: str
 ) -> "TuningResult":
-    key = {
-        "model": models.key(None),
-        "examples": [[example.prompt, example.completion, example.weight] for example in made],
-        "tuning": tuning.model_dump(),
-        "seed": recipe.seed,
-    }
+    taught = fingerprint_of([[example.prompt, example.completion, example.weight] for example in made])
+    key = tuning_key(models.key(None), taught, tuning, recipe.seed)
     result = fine_tune_into(models, made, tuning, folder, key, seed=recipe.seed, what=what)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return result

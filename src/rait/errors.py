@@ -8,15 +8,18 @@ from math import ceil
 
 from rait.inert import presentable
 
+_LONGEST = 1500  # characters of a line; what is wrong and where stands at its beginning, what to do at its end
+
 
 class RaitError(Exception):
     """The user can mend this; the message says how. The command line prints it and exits with 1.
 
-    What others wrote may stand in the message: it is inert on a terminal, and shows no password.
+    What others wrote may stand in the message: it is inert on a terminal, shows no password, and of a line that is
+    longer than people read, as with an id of a million letters, the beginning and the end stand.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(presentable(message))
+        super().__init__("\n".join(_shortened(line) for line in presentable(message).split("\n")))
 
 
 class InputError(RaitError):
@@ -67,6 +70,10 @@ class TrainingError(RaitError):
 def some(ids: Sequence[str]) -> str:
     """The first three of `ids`, for a message."""
     return ", ".join([repr(id) for id in ids[:3]] + (["..."] if len(ids) > 3 else []))
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST * 2 // 3]} ... {line[-_LONGEST // 3 :]}"
 
 
 def first_line(error: BaseException) -> str:

@@ -12,10 +12,21 @@ import unicodedata
 
 # Unicode's Bidi_Control.
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-# Who logs in at an address (https://user:password@host), and keys of known forms: Hugging Face, OpenAI, GitHub, AWS.
+# Passwords in addresses, and keys of known forms. Each pattern looks no further than some hundred characters, for a
+# text may be long and hostile; what a group holds is no secret and stays.
 _SECRET = re.compile(
-    r"(?<=://)[^/@\s'\"]+(?=@)|\bhf_[A-Za-z0-9]{20,}|\bsk-[\w-]{20,}|\bgh[oprsu]_[A-Za-z0-9]{20,}"
-    r"|\bgithub_pat_\w{20,}|\bAKIA[0-9A-Z]{16}\b"
+    # https://user:password@host: what stands before the @, or a colon that no port follows, and up to the last @. A
+    # password may hold / and @, as people type it, so of https://host:8000/@me it matters that 8000 is a port.
+    r"(?<=://)(?:[^\s'\"/@]++(?=@)|[^\s'\"/@:\[]*+:(?!\d*[/?#])[^\s'\"@]{1,500}(?=@))(?:@[^\s'\"]{0,500}(?=@))?"
+    r"|((?i:[?&](?:[\w-]{0,40}[_-])?(?:token|secret|password|passwd|pwd|signature|sig|(?:api|access|auth)?key)=))"
+    r"[^\s'\"&#]+"
+    r"|(?<![A-Za-z0-9])(?:"
+    r"hf_[A-Za-z0-9]{20,}"  # Hugging Face
+    r"|sk-(?=[\w-]{0,40}[A-Z0-9])[\w-]{20,}"  # OpenAI, Anthropic; sk- alone is Slovak
+    r"|gh[oprsu]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"  # GitHub
+    r"|gl(?:pat|dt|rt|cbt|ptt|ft|soat|oas|agent|imt)-[\w-]{20,}"  # GitLab
+    r"|(?:xox[abceoprs]|xapp)-(?=[\w-]{0,10}\d)[\w-]{10,}"  # Slack
+    r"|A[KS]IA[0-9A-Z]{16}(?![0-9A-Z])|AIza[\w-]{30,})"  # AWS, Google
 )
 _MARKUP = re.compile(r"[\\`*|<>\[\]~&$]|(?<!\w)_|_(?!\w)|^(?=[#+=-])")
 
@@ -41,7 +52,7 @@ def inert_markdown(text: str) -> str:
 
 def presentable(text: str) -> str:
     """A text of one or more lines as people may be shown it: inert, and without passwords and keys."""
-    return inert(_SECRET.sub("***", text), keep="\n\t")
+    return inert(_SECRET.sub(r"\1***", text), keep="\n\t")
 
 
 def holds_secret(text: str) -> bool:

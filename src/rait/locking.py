@@ -5,12 +5,14 @@
 
 The lock is the kernel's (flock, by `filelock`): it ends with its process, however that ends. The file beside it only
 says who holds it, so one that a dead process has left is never believed. On a network folder the lock is as good as
-that of its server; the message names the host.
+that of its server; the message names the host. Where a file system knows no locks, `filelock` has the file itself
+stand for one, with the process in it.
 """
 
 import json
 import os
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -47,11 +49,9 @@ def locked(folder: Path) -> Iterator[Holder | None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         check_links(folder)
-        lock = FileLock(folder / _LOCK, timeout=1)  # `is_locked` holds it for a moment
-        lock.acquire()
+        lock = _acquired(folder, timeout=1)  # `is_locked` holds it for a moment
     except Timeout as error:
-        who = holder(folder) or "it has not said which"
-        raise RaitError(f"another run is at work in {folder} ({who}); wait for it, or choose another --out") from error
+        raise RaitError(_at_work(folder)) from error
     except OSError as error:
         raise InputError(f"cannot use {folder} as a run folder: {error.strerror}; choose another --out") from error
     try:
@@ -62,6 +62,22 @@ def locked(folder: Path) -> Iterator[Holder | None]:
         with suppress(OSError):  # then it is taken for one that was killed, and no harm is done
             (folder / _HOLDER).unlink(missing_ok=True)
         lock.release()
+
+
+def _acquired(folder: Path, timeout: float) -> FileLock:
+    lock = FileLock(folder / _LOCK, timeout=timeout)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="flock not supported")  # nobody has to do anything about it
+        lock.acquire()
+    return lock
+
+
+def _at_work(folder: Path) -> str:
+    who = holder(folder)
+    remedy = "wait for it, or choose another --out"
+    if who is not None and who.host != platform.node():  # whose end a file system may not have noticed
+        remedy += f", or remove {folder / _LOCK} if that host has gone down"
+    return f"another run is at work in {folder} ({who or 'it has not said which'}); {remedy}"
 
 
 def check_links(folder: Path) -> None:
@@ -78,12 +94,10 @@ def check_links(folder: Path) -> None:
 
 def is_locked(folder: Path) -> bool:
     """Whether a process holds the run folder at this moment; False where this one may not ask."""
-    path = folder / _LOCK
-    if not path.exists():
+    if not (folder / _LOCK).exists():
         return False
-    lock = FileLock(path, timeout=0)
     try:
-        lock.acquire()
+        lock = _acquired(folder, timeout=0)
     except Timeout:
         return True
     except OSError:  # a folder that may be read and not written, in which no process of this user works
@@ -97,8 +111,8 @@ def holder(folder: Path) -> Holder | None:
     try:
         found = json.loads((folder / _HOLDER).read_text("utf-8"))
         who = Holder(int(found["pid"]), str(found["host"]), str(found["since"]))
-        datetime.fromisoformat(who.since)
-    except (OSError, ValueError, LookupError, TypeError):
+        str(who)  # of the year 9999 this machine's time may be in the next
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None
     return who
 

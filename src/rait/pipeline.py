@@ -30,6 +30,7 @@ from rait.evaluation.comparison import Comparison, Runs
 from rait.evaluation.comparison import compare as compare_verdicts
 from rait.locking import locked
 from rait.manifest import fingerprint_of_all
+from rait.models.loading import check_devices
 from rait.models.memory import within_limit
 from rait.progress import Say, say
 from rait.recipe import Recipe
@@ -158,7 +159,8 @@ def prompts_of(recipe: Recipe, say: Say = say) -> str:
 
 
 def _strategies(recipe: Recipe) -> list[Strategy]:
-    """The strategies of a recipe; an unknown name, or one that its prompts cannot serve, fails before any work."""
+    """The strategies of a recipe; what cannot be tuned here, or has an unknown name, fails before any work."""
+    check_devices()
     strategies = [find_strategy(name) for name in recipe.strategies]
     check_words(strategies, recipe)
     return strategies

@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from rait.errors import RecipeError
+from rait.inert import presentable
 from rait.settings import (
     TESTS,
     Construction,
@@ -48,6 +49,7 @@ __all__ = [
     "dump_recipe",
     "load_recipe",
     "load_settings",
+    "read_yaml",
 ]
 
 # Pydantic's messages that speak of Python.
@@ -94,6 +96,22 @@ def dump_recipe(recipe: Recipe) -> str:
     return text if yaml.safe_load(text) == data else yaml.safe_dump(data, sort_keys=False)
 
 
+def read_yaml(text: str) -> tuple[Any, list[str]]:
+    """What a YAML text holds, and the keys that stand twice in it, of which YAML would take the last without a word.
+
+    Raises `yaml.YAMLError` or `ValueError` for whatever is wrong with it.
+    """
+    try:
+        repeated = _repeated(yaml.compose(text, Loader=yaml.SafeLoader))
+        return yaml.safe_load(text), repeated
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # of tags such as !!int and !!timestamp
+        raise ValueError("a value is not of the type that its tag names") from error
+    except ValueError as error:
+        raise ValueError("a number of too many digits" if "digits" in str(error) else str(error)) from error
+
+
 def bundled_recipes() -> dict[str, str]:
     """Name -> first comment line of every recipe in the package."""
     found = {item.name: item for item in _FOLDER.iterdir() if item.name.endswith(".yaml")}
@@ -117,7 +135,7 @@ def _find(source: str | Path | None) -> Path:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        data, repeated = _read(path.read_bytes().decode())
+        data, repeated = read_yaml(path.read_bytes().decode())
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError(f"{path}:{line}: not valid YAML: {error.problem}") from error
@@ -134,22 +152,6 @@ def _parse(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys, found {type(data).__name__}")
     return data
-
-
-def _read(text: str) -> tuple[Any, list[str]]:
-    """What a YAML text holds, and the keys that stand twice in it, of which YAML would take the last without a word.
-
-    Raises `yaml.YAMLError` or `ValueError` for whatever is wrong with it.
-    """
-    try:
-        repeated = _repeated(yaml.compose(text, Loader=yaml.SafeLoader))
-        return yaml.safe_load(text), repeated
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # of tags such as !!int and !!timestamp
-        raise ValueError("a value is not of the type that its tag names") from error
-    except ValueError as error:
-        raise ValueError("a number of too many digits" if "digits" in str(error) else str(error)) from error
 
 
 def _repeated(top: yaml.Node | None) -> list[str]:
@@ -195,7 +197,7 @@ def _apply(tree: dict[str, Any], override: str) -> str | None:
     if not equals or not all(key.split(".")):
         return f"{override!r} must have the form key=value, such as probe.samples=20"
     try:
-        value, _ = _read(text)
+        value, _ = read_yaml(text)
     except (yaml.YAMLError, ValueError):
         return f"{override!r}: the value is not valid YAML; put a text with special signs in quotes"
     _put(tree, key, value)
@@ -229,7 +231,7 @@ def _message(problem: Any) -> str:
         message = f"should have keys ({', '.join(_keys(Recipe, problem['loc']))})"
     else:
         message = _PLAIN.get(problem["type"]) or problem["msg"].removeprefix("Input ")
-    found = repr(problem["input"])
+    found = presentable(repr(problem["input"]))  # before it is cut: half a password is no known form
     return f"{message}, found {found if len(found) <= 60 else found[:57] + '...'}"
 
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rait.columns import schema, to_row
+from rait.errors import InputError
 from rait.progress import Say
 from rait.tables import atomic, batched, iter_records
 
@@ -48,7 +49,7 @@ def in_shards(
     that are damaged, which are removed. The items of each other file are handed to `make` by themselves, which gives a
     record for each, in their order: a model's last digits depend on what it is asked at the same time, and work that
     was interrupted is to come to the same. When all files are there, the records are read from them as they are asked
-    for. The caller removes the folder when all is safe elsewhere.
+    for. The caller removes the folder when all is safe elsewhere. Raises `InputError` for a folder in a file's place.
     """
     starts = range(0, total, size)
     saved = {start: path for start, path in _whole(folder, ".parquet", say) if start in starts}
@@ -70,16 +71,24 @@ def keep(folder: Path, done: int, suffix: str, content: bytes) -> Path:
 
 
 def last_whole(folder: Path, suffix: str, say: Say) -> tuple[int, bytes]:
-    """What was kept last, and of how many items; (0, b"") where nothing is whole."""
+    """What was kept last, and of how many items; (0, b"") where nothing is whole.
+
+    Raises `InputError` for a folder in a file's place.
+    """
     done, path = max(_whole(folder, suffix, say), default=(0, None))
     return done, path.read_bytes() if path else b""
 
 
 def _whole(folder: Path, suffix: str, say: Say) -> Iterator[tuple[int, Path]]:
-    """The number and the path of each file whose content is as it was saved; others are removed."""
+    """The number and the path of each file whose content is as it was saved; others are removed.
+
+    Raises `InputError` for a folder in the place of one, which is not removed: what is in it is nothing of ours.
+    """
     for path in sorted(folder.glob(f"*{suffix}")):
         name = _NAME.fullmatch(path.name)
-        if name and _checksum(path.read_bytes()) == name[2]:
+        if path.is_dir() and not path.is_symlink():
+            raise InputError(f"{path} is a folder in the place of a file; move it elsewhere and start again")
+        if name and path.is_file() and _checksum(path.read_bytes()) == name[2]:
             yield int(name[1]), path
         else:
             say(f"{path} is damaged: it is removed, and what it held is done again")

@@ -6,12 +6,12 @@
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rait.book import versions
 from rait.construction import (
     Reader,
     Strategy,
@@ -22,7 +22,7 @@ from rait.construction import (
     find_strategy,
     split_by_correctness,
 )
-from rait.errors import InputError, RecipeError, UndefinedError, check_failed
+from rait.errors import InputError, ModelError, RecipeError, UndefinedError, check_failed, some
 from rait.evaluation.answering import answer, scores_options
 from rait.evaluation.dial import NEVER, choose, to_json
 from rait.evaluation.metrics import failures
@@ -47,7 +47,7 @@ from rait.recipe import Construction, Dial, Probe, Prompt, Recipe, Tuning
 from rait.records import Decision, Example, Failure, Influence, KnowledgeState, Question, Role, Verdict
 from rait.settings import DIAL_FILE
 from rait.shards import in_shards
-from rait.tables import atomic, iter_records, read_data, read_records, write_data
+from rait.tables import atomic, iter_records, read_records, write_data
 
 if TYPE_CHECKING:
     from rait.tuning.sft import TuningResult
@@ -83,14 +83,20 @@ class Models:
     def load(self, adapter: Path | None) -> LoadedModel:
         """The model, to be asked and not changed."""
         if self._current is None or self._current[0] != adapter:
-            check_devices()  # who takes models from here tunes one later on
             self._current = None  # free the old one first
             release()
-            self._current = (adapter, load(self.recipe.model, adapter=adapter, say=self.say))
+            loaded = load(self.recipe.model, adapter=adapter, say=self.say)
+            if loaded.fingerprint != self.key(None)["base"]:
+                raise ModelError(
+                    f"the files of the model {loaded.source} have changed since this began, and its parts would not "
+                    "belong together; start it again"
+                )
+            self._current = (adapter, loaded)
         return self._current[1]
 
     def take(self) -> LoadedModel:
         """The untuned model, to be changed by the caller."""
+        check_devices()
         loaded = self.load(None)
         self._current = None
         return loaded
@@ -125,6 +131,14 @@ def askable(
         else:
             count += 1
     return count, failed
+
+
+def embedder_of(questions: Iterable[Question], probe: Probe) -> str | None:
+    """The fingerprint of the sentence model that answers are embedded by; None where options are scored instead."""
+    from rait.models.embedding import embedder_mark
+
+    first = next(iter(questions), None)
+    return None if first is None or first.options else embedder_mark(probe.embedder)
 
 
 def probe_in_shards(
@@ -259,14 +273,22 @@ def fine_tune_into(
     what: str,
     say: Say = say,
 ) -> "TuningResult":
-    """Fine-tune a fresh copy of the model into `folder`, going on from checkpoints of the same key only."""
+    """Fine-tune a fresh copy of the model into `folder`, going on from checkpoints of the same key and versions only.
+
+    Raises `InputError` where `folder`/checkpoints holds what is not a tuning's.
+    """
     from rait.tuning.sft import fine_tune
 
-    mark = folder / "checkpoints" / "key"
-    if not mark.is_file() or mark.read_text("utf-8") != fingerprint_of(key):
+    # Steps build on each other, so those of other versions are not gone on with.
+    mark, known = folder / "checkpoints" / "key", fingerprint_of([key, versions()]).encode()
+    if not mark.is_file() or mark.read_bytes() != known:
+        if foreign := [] if mark.is_file() else [path.name for path in mark.parent.glob("[!.]*")]:
+            raise InputError(
+                f"{mark.parent} holds {some(foreign)}, which no tuning here has made; move it, or choose another folder"
+            )
         shutil.rmtree(mark.parent, ignore_errors=True)
         with atomic(mark) as file:
-            file.write(fingerprint_of(key).encode())
+            file.write(known)
     result = fine_tune(models.take(), made, tuning, folder, seed=seed, what=what, say=say)
     write_data(
         folder / "losses.json",
@@ -341,11 +363,8 @@ def save_dial(adapter: Path, found: Mapping[str, Any], refusal: str) -> None:
     if found["threshold"] is None:
         path.unlink(missing_ok=True)
         return
-    wanted = {"threshold": found["threshold"], "refusal": refusal, "target": found["target"]}
-    with suppress(InputError):  # one that is damaged is written anew
-        if path.is_file() and read_data(path) == wanted:
-            return
-    write_data(path, wanted)
+    own = {"threshold": found["threshold"], "refusal": refusal, "target": found["target"]}
+    write_data(path, own | {"checksum": fingerprint_of(own)})  # it travels with the weights, without a manifest
 
 
 def saved_threshold(adapter: Path, refusal: str) -> float | None:
@@ -358,6 +377,8 @@ def saved_threshold(adapter: Path, refusal: str) -> float | None:
         return None
     try:
         found = current(json.loads(path.read_text("utf-8")), path)
+        if found.pop("checksum") != fingerprint_of(found):
+            raise ValueError("it was changed")
         threshold, taught = float(found["threshold"]), found["refusal"]
         if not 0 <= threshold <= NEVER:
             raise ValueError("a threshold on a probability lies between 0 and 1")

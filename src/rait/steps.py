@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from rait.book import Book
-from rait.columns import schema
 from rait.construction import Strategy, as_it_is, construct, summarise
+from rait.errors import check_failed
 from rait.evaluation.metrics import evaluate, to_json
+from rait.keys import asking, code_of, evaluation_key, influence_key, probe_key, tuning_key
 from rait.knowledge.flow import flows
 from rait.manifest import fingerprint_of, fingerprint_of_all
 from rait.prompting import Shots, uses_chat
 from rait.questions.mmlu import groups_of
-from rait.recipe import Prompt, Recipe
+from rait.recipe import Recipe
 from rait.records import Decision, Example, Failure, Influence, KnowledgeFlow, KnowledgeState, Question, Verdict
 from rait.sets import all_of, plain, plain_shots, question_sets
 from rait.settings import DIAL_FILE
@@ -34,6 +35,7 @@ from rait.stages import (
     bare_states,
     construction_states,
     dial_obstacle,
+    embedder_of,
     failures_of,
     fine_tune_into,
     measured_influences,
@@ -45,7 +47,7 @@ from rait.stages import (
     set_dial,
     tuning_examples,
 )
-from rait.tables import atomic, iter_records, read_data, read_records, write_data, write_records
+from rait.tables import atomic, count_rows, iter_records, read_data, read_records, write_data, write_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +117,8 @@ def probe(work: Work, name: str, questions: Path, adapter: Path | None) -> Path:
     """Knowledge state of all `questions` under the initial model or the one with an adapter."""
     recipe, out = work.recipe, work.folder / f"knowledge/{name}.parquet"
     failures = failures_of(out)
-    key = {
-        "model": work.models.key(adapter),
-        "questions": work.book.digest(questions),
-        "shots": plain_shots(work.shots),
-        "prompt": _probe_prompt(recipe.prompt),
-        "probe": recipe.probe.model_dump(exclude={"shard"}),
-        "seed": recipe.seed,
-        "stored": str(schema(KnowledgeState)),  # states that lack what is stored today are probed again
-    }
+    embedder = embedder_of(iter_records(questions, Question), recipe.probe)
+    key = probe_key(work.models.key(adapter), work.book.digest(questions), work.shots, recipe, embedder)
     with work.book.step(f"knowledge/{name}", key, [out], [failures]) as todo:
         if todo:
             states, failed = probe_in_shards(
@@ -140,6 +135,9 @@ def probe(work: Work, name: str, questions: Path, adapter: Path | None) -> Path:
                 write_records(failures, failed, Failure)
                 work.book.note(f"probe {name}: {len(failed)} questions cannot be asked and are left out; {failures}")
     _clear_shards(out)
+    if failures.exists():  # the recipe may permit fewer now than when they were asked
+        reasons = {failure.id: failure.reason for failure in read_records(failures, Failure)}
+        check_failed(reasons, count_rows(questions), recipe.max_failed)
     return out
 
 
@@ -151,7 +149,7 @@ def rehearse(work: Work, initial: Path) -> Path:
         "model": work.models.key(None),
         "initial": work.book.digest(initial),
         "rehearsal": recipe.rehearsal.model_dump(),
-        "prompt": _probe_prompt(recipe.prompt),
+        "prompt": asking(recipe.prompt),
         "seed": recipe.seed,
     }
     with work.book.step("rehearsal", key, outputs) as todo:
@@ -179,13 +177,8 @@ def flow(work: Work, initial: Path, rehearsed: Path) -> Path:
 def influence(work: Work, initial: Path, rehearsal: Path) -> Path:
     """What refusing unknown questions would do to others, at the rehearsed model (GRAIT)."""
     recipe, book, out = work.recipe, work.book, work.folder / "knowledge/influence.parquet"
-    settings = seeded(recipe)
-    key = {
-        "model": work.models.key(rehearsal),
-        "initial": book.digest(initial),
-        "construction": settings.model_dump(include={"threshold", "dead_band", "idk", "seed"}),
-        "prompt": recipe.prompt.model_dump(),
-    }
+    settings = seeded(recipe).model_dump()
+    key = influence_key(work.models.key(rehearsal), book.digest(initial), settings, recipe.prompt)
     with book.step("knowledge/influence", key, [out]) as todo:
         if todo:
             rehearsed, shards = work.models.load(rehearsal), _shards(out, key, recipe)
@@ -203,6 +196,7 @@ def construction(work: Work, strategy: Strategy, place: Path, initial: Path, evi
     needed = {name: path for name, path in evidence.items() if name in strategy.needs}
     key = {
         "strategy": strategy.name,
+        "code": [code_of(strategy.plan), code_of(strategy.label)],
         "initial": book.digest(initial),
         "evidence": {name: book.digest(path) for name, path in needed.items()},
         "construction": settings.model_dump(),
@@ -233,12 +227,7 @@ def tune(work: Work, place: Path, made: Path) -> Path:
     """Fine-tune the initial model on the examples in `made`; the adapter."""
     recipe, name = work.recipe, _name(work, place)
     outputs = [place / "adapter", place / "losses.json"]
-    key = {
-        "model": work.models.key(None),
-        "examples": work.book.digest(made),
-        "tuning": recipe.tuning.model_dump(),
-        "seed": recipe.seed,
-    }
+    key = tuning_key(work.models.key(None), work.book.digest(made), recipe.tuning, recipe.seed)
     with work.book.step(f"{name}/tuning", key, outputs) as todo:
         if todo:
             chosen = read_records(made, Example)
@@ -267,17 +256,15 @@ def evaluation(
     made: dict[str, Path] = {}
     for name, questions in sets.items():
         out = made[name] = place / f"{name}.verdicts.parquet"
-        key = {
-            "model": work.models.key(adapter),
-            "questions": work.book.digest(questions),
-            "shots": plain_shots(shots),
-            "prompt": recipe.prompt.model_dump(
-                exclude={"shots", "shots_from"} | (set() if may_refuse else {"refusal_instruction"})
-            ),
-            "may_refuse": may_refuse,
-            "evaluation": recipe.evaluation.model_dump(exclude={"resamples"}),
-            "read": strategy.read.__qualname__ if strategy else None,
-        } | ({"weighed": True} if weigh else {})
+        key = evaluation_key(
+            work.models.key(adapter),
+            work.book.digest(questions),
+            shots,
+            recipe,
+            may_refuse=may_refuse,
+            strategy=strategy,
+            weigh=weigh,
+        )
         with work.book.step(f"{_name(work, place)}/{name}", key, [out]) as todo:
             if todo:
                 loaded = work.models.load(adapter)
@@ -315,6 +302,7 @@ def dial(
         "baseline": {name: book.digest(baseline[name]) for name in verdicts},
         "dial": recipe.dial.model_dump(),
         "resamples": recipe.evaluation.resamples,
+        "max_failed": recipe.max_failed,
         "seed": recipe.seed,
     }
     saved = place / "adapter" / DIAL_FILE
@@ -341,6 +329,7 @@ def score(work: Work, place: Path, verdicts: Mapping[str, Path], baseline: Mappi
         "verdicts": {name: book.digest(path) for name, path in verdicts.items()},
         "baseline": {name: book.digest(path) for name, path in baseline.items()},
         "resamples": recipe.evaluation.resamples,
+        "max_failed": recipe.max_failed,
         "seed": recipe.seed,
     }
     with book.step(f"{_name(work, place)}/metrics", key, [out]) as todo:
@@ -376,8 +365,3 @@ def _clear_shards(out: Path) -> None:
 def _name(work: Work, place: Path) -> str:
     """The name of a folder of the run, as the manifest has it."""
     return place.relative_to(work.folder).as_posix()
-
-
-def _probe_prompt(prompt: Prompt) -> dict[str, Any]:
-    """What of the prompt a plain question depends on; the worked examples stand in the key themselves."""
-    return prompt.model_dump(include={"style", "instruction", "system", "choice"})

@@ -1,6 +1,7 @@
 """A finished run, handed over: the merged model, data for other trainers, and the real harness on the real counts."""
 
 import json
+import re
 import sys
 from collections import namedtuple
 
@@ -11,6 +12,7 @@ from huggingface_hub import DatasetCard, ModelCard
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
+from disk import largest_file
 from rait.cli import main
 from rait.errors import ModelError, RecipeError
 from rait.export import merged
@@ -235,6 +237,15 @@ def test_a_disk_without_room_is_seen_before_writing(adapted, tmp_path, monkeypat
     with pytest.raises(ModelError, match=r"takes 0\.0 GB and .* has 0\.0 GB left"):
         merged.merge_into(adapted("llama", torch.float32, "all-linear"), tmp_path / "out", quiet)
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("size", [100, 60_000])  # other files, weights
+def test_a_full_disk_ends_a_merge_with_a_sentence(finished, call, tmp_path, size):
+    with largest_file(size):
+        code, _, err = call("export", finished, "--to", "merged", "--out", tmp_path / "out")
+    assert code == 1 and "Traceback" not in err
+    assert re.search(rf"cannot write {tmp_path}.*; (free some space|choose another place)", err), err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.filterwarnings("ignore")  # the harness's own

@@ -161,6 +161,9 @@ ADAPTERS = [
     ],
 ]  # fmt: skip
 
+# What stands in the place of a recipe, and is none.
+STRANGE = ("{", "[]", "3", "\x00", "seed: 2020-13-45", "seed: !!int x", "[" * 100_000, "&a [*a]", "? [a, b]\n: 3")
+STRANGE += (f"seed: {'9' * 5000}",)
 LOOKS = ("status run", "report run", "dial run", "export run --to trl --strategy craft", "ask run Who?")
 RUNS = [
     *[
@@ -171,7 +174,7 @@ RUNS = [
     *[run("run/manifest.json is damaged", words, manifest__json="{}") for words in LOOKS[2:]],
     *[run("run holds no manifest.json", words, manifest__json=None) for words in LOOKS[:2]],
     *[run("run/manifest.json", words, manifest__json='{"format": 99, "steps": {}, "status": "complete"}') for words in LOOKS],
-    *[run("run/recipe.yaml", words, code=2, recipe__yaml=content) for words in (LOOKS[0], *LOOKS[2:]) for content in ("{", "seed: x", "[]")],
+    *[run("run/recipe.yaml", words, code=2, recipe__yaml=content) for words in (LOOKS[0], *LOOKS[2:]) for content in (*STRANGE, "seed: x")],
     *[run("run holds no recipe.yaml", words, recipe__yaml=None) for words in (LOOKS[0], *LOOKS[2:])],
     run("craft/examples.jsonl", "export run --to trl --strategy craft", craft_0_examples__jsonl="{"),
     run("questions/train.parquet", "export run --to trl --strategy craft", questions_0_train__parquet=half, craft_0_examples__jsonl=[EXAMPLE]),

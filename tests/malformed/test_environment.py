@@ -36,7 +36,7 @@ CASES = [
     Case("cache is a link to itself", PROBE, 1, "cannot write the model cache", {"RAIT_CACHE": "loop"}, "ln -s loop loop"),
     Case("home of nobody", PROBE, 1, "set RAIT_CACHE to a folder", {"RAIT_CACHE": "~nobody-of-that-name/x"}),
     Case("no home", "recipes", 0, "", {"HOME": None, "RAIT_CACHE": None, "XDG_CACHE_HOME": None}),
-    Case("C locale, other letters", "validate é.yaml", 2, "no recipe", {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
+    Case("C locale, other letters", "validate é.yaml", 2, "is no text in ascii; rename the file or folder, or set PYTHONUTF8=1", {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
     Case("ASCII streams, a message", "validate é.yaml", 2, "no recipe", {"PYTHONIOENCODING": "ascii"}),
     Case("ASCII streams, an answer", "validate r.yaml", 0, "", {"PYTHONIOENCODING": "ascii"}, "printf 'prompt: {refusal: \"Keine Ähnung\"}' > r.yaml"),
     Case("ASCII streams, JSON", "validate r.yaml --json", 0, "", {"PYTHONIOENCODING": "ascii"}, "printf 'prompt: {refusal: \"Keine Ähnung\"}' > r.yaml"),
@@ -49,7 +49,9 @@ CASES = [
     Case("closed errors", "validate gone", 2, "", after=" 2>&-"),
     Case("closed input", "validate default", 0, "", after=" <&-"),
     Case("questions on no input", "ask gone", 2, "RUN: gone does not exist", after=" <&-"),
-    Case("a folder that is gone", "validate gone.yaml", 2, "no recipe 'gone.yaml'", before="mkdir d; cd d; rmdir ../d"),
+    Case("a folder that is gone", "export ../run --to trl --out n", 2, "this was started in is gone; go to another one", before="mkdir d; cd d; rmdir ../d"),
+    Case("a folder of no UTF-8", "recipes", 2, "is no text in utf-8; rename the file or folder", before="mkdir $'\\xe9'; cd $'\\xe9'"),
+    Case("a file of no UTF-8", "probe --model gemma-3-270m --questions atlas --out $'n\\xff.jsonl'", 2, "is no text in utf-8"),
 ]  # fmt: skip
 SLOW = {case.name for case in CASES[12:]}  # the quick tests take one of every kind
 

@@ -89,6 +89,21 @@ def test_a_damaged_note_is_written_again(large, tmp_path, text):
     assert note.read_bytes() == good
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_bit_of_a_note_that_is_turned_is_noticed(large, tmp_path, data):
+    """The checksum in it would be taken for the file's: a good adapter refused, a finished run done again."""
+    checksum(large)
+    (note,) = (tmp_path / "cache/checksums").iterdir()
+    text = bytearray(note.read_bytes())
+    kept = json.loads(text)["sha256"].encode()
+    start = text.index(kept)
+    place = data.draw(st.integers(start, start + 63) | st.integers(0, len(text) - 1))
+    text[place] ^= 1 << data.draw(st.integers(0, 7))
+    note.write_bytes(text)
+    assert checksum(large) == kept.decode()
+
+
 def test_a_cache_that_cannot_be_written_costs_time_alone(large, tmp_path):
     (tmp_path / "cache").write_text("a file")
     assert checksum(large) == own(large)

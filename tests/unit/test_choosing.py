@@ -52,6 +52,7 @@ CORRECT = [
     ("B since it lies on the Seine", "letter"),
     ("B. Paris is the capital of France.", "letter"),
     ("B. I think so", "letter"),
+    ("B. E. coli lives there", "letter"),  # there are four: E offers no other one
     ("B is correct", "letter"),
     ("B is the right answer.", "letter"),
     ("B) B", "letter"),

@@ -1,5 +1,7 @@
 """Construction around the strategies: shortage, bad input, strategies of one's own, examples and the summary."""
 
+import functools
+import math
 from dataclasses import replace
 
 import pytest
@@ -76,6 +78,7 @@ def test_shortage_shrinks_at_the_ratio_asked_for_and_says_so():
 
     assert taken(selection.decisions, Role.VANILLA) == ["q1", "q0", "q3", "q4"]
     assert taken(selection.decisions, Role.IDK) == ["q8", "q9"]
+    assert selection.candidates == {Role.VANILLA: 5, Role.IDK: 3}
     assert selection.notes == (
         "craft found 5 candidates for the 8 vanilla and 3 for the 4 idk wanted, among 10 questions "
         "(left out: 1 rising, 1 staying); took 4 vanilla and 2 idk, the most at this ratio",
@@ -83,8 +86,8 @@ def test_shortage_shrinks_at_the_ratio_asked_for_and_says_so():
 
 
 def test_a_shortage_lists_the_most_frequent_reasons_first():
-    dead = [make_state(f"d{i}", 0.5, 0.5) for i in range(2)]
-    rising = [make_state("r", 0.1, 0.5)]
+    dead = [make_state("d", 0.5, 0.5)]
+    rising = [make_state(f"r{i}", 0.1, 0.5) for i in range(2)]
     states = [make_state("k", 1.0, 0.5), make_state("f", 0.2, 0.5), *rising, *dead]
     flows = [make_flow(state, 0.0 if state.id == "f" else 0.9) for state in states]
 
@@ -92,8 +95,8 @@ def test_a_shortage_lists_the_most_frequent_reasons_first():
         construct("craft", states, flows, Construction(vanilla=4, idk=1, dead_band=0.1))
 
     assert str(failure.value) == (
-        "craft found 1 candidates for the 4 vanilla and 1 for the 1 idk wanted, among 5 questions (left out: 2 inside "
-        "the dead band, 1 rising); give more questions, or narrow dead_band"
+        "craft found 1 candidates for the 4 vanilla and 1 for the 1 idk wanted, among 5 questions (left out: 2 rising, "
+        "1 inside the dead band); give more questions, or narrow dead_band"
     )
 
 
@@ -119,6 +122,15 @@ def test_nothing_is_noted_or_shrunk_without_a_shortage():
 
     assert selection == construct("craft", STATES, FLOWS, FOUR_TO_TWO)
     assert selection.notes == ()
+
+
+def test_a_reason_does_not_show_rounding_noise():
+    state = make_state("q", 0.3, 0.5)
+    chosen = Construction(vanilla=0, idk=1, flow_rule="non_positive")
+
+    for noise in (-3e-10, 0.0, 3e-10):
+        (decision,) = construct("craft", [state], [make_flow(state, 0.3 + noise)], chosen).decisions
+        assert decision.reason.endswith("correctness flow +0")
 
 
 def test_orders_break_ties_by_id_whatever_the_input_order():
@@ -151,6 +163,11 @@ def test_a_role_of_which_none_is_wanted_sets_no_bound():
 
     assert taken(selection.decisions, Role.VANILLA) == ["q1", "q0", "q3", "q4", "q2"]
 
+    selection = construct("corcer_rait", STATES, None, Construction(vanilla=0, idk=9, shortage="shrink"))
+
+    assert taken(selection.decisions, Role.VANILLA) == []
+    assert taken(selection.decisions, Role.IDK) == ["q7", "q8", "q9", "q5", "q6"]
+
 
 @given(vanilla=st.integers(1, 40), idk=st.integers(1, 40), known=st.integers(0, 40), unknown=st.integers(0, 40))
 @settings(deadline=None, max_examples=300)
@@ -178,13 +195,30 @@ def test_shrinking_keeps_the_ratio_and_takes_the_most(vanilla, idk, known, unkno
         assert sizes[0] * idk == sizes[1] * vanilla
 
 
-@pytest.mark.parametrize(("given_name", "near"), [("craff", "craft"), ("CRaFT", "craft"), ("Cor-RAIT", "cor_rait")])
+@pytest.mark.parametrize(
+    ("given_name", "near"),
+    [
+        ("craff", "craft"),
+        ("CRaFT", "craft"),
+        ("Cor-RAIT", "cor_rait"),
+        ("R-T-U", "r_tuning_u"),
+        ("r t u", "r_tuning_u"),
+        ("van", "van_tuning"),
+    ],
+)
 def test_unknown_strategy_names_the_known_and_the_nearest(given_name, near):
     with pytest.raises(RecipeError) as failure:
         construct(given_name, STATES, FLOWS, FOUR_TO_TWO)
 
     assert f"did you mean {near!r}?" in str(failure.value)
     assert all(name in str(failure.value) for name in NAMES)
+
+
+def test_a_name_that_is_near_none_lists_the_known():
+    with pytest.raises(RecipeError) as failure:
+        find_strategy("zzz")
+
+    assert str(failure.value) == f"unknown strategy 'zzz'; known: {', '.join(s.name for s in all_strategies())}"
 
 
 def test_strategies_are_listed_with_their_needs():
@@ -283,7 +317,10 @@ def registry(monkeypatch):
 
 def test_a_strategy_of_ones_own(registry):
     def timid(states, evidence, chosen):
-        """The least certain of the known."""
+        """The least certain of the known.
+
+        Nobody would want these.
+        """
         assert [state.id for state in states] == sorted(state.id for state in states)
         assert evidence.flows == evidence.influences == {}
         known, unknown, left_out = split_by_correctness(states, chosen)
@@ -301,6 +338,20 @@ def test_a_strategy_of_ones_own(registry):
 def test_a_name_is_given_once(registry):
     with pytest.raises(RecipeError, match=r"'craft' is already defined by rait\.construction\.strategies\.craft"):
         strategy("craft")(lambda states, evidence, chosen: None)
+
+
+def test_a_strategy_may_lack_a_name_and_a_docstring(registry):
+    def either(states, evidence, chosen, order):
+        return Plan(order(states), None, {})
+
+    first = functools.partial(either, order=most_certain)
+    first.__doc__ = None
+    for _ in range(2):
+        strategy("either")(first)
+
+    assert find_strategy("either").description == ""
+    with pytest.raises(RecipeError, match="'either' is already defined by functools"):
+        strategy("either")(functools.partial(either, order=least_certain))
 
 
 @pytest.mark.parametrize(
@@ -394,6 +445,28 @@ def test_weights_of_idk_add_up_to_half_of_those_taken(registry):
     # q6 and q5 are the most certain: weights 3 : 1, of a sum of 2 / 2. What is not taken, or is vanilla, has weight 1.
     assert taken(decisions.values(), Role.IDK) == ["q6", "q5"]
     assert {id: d.weight for id, d in decisions.items() if d.weight != 1} == {"q6": 0.75, "q5": 0.25}
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.0), (3.0, -1.0), (-3.0, -1.0), (math.inf, 1.0), (math.nan, 1.0)])
+def test_weights_that_cannot_be_scaled_are_refused(registry, weights):
+    strategy("weighted")(
+        lambda states, evidence, chosen: Plan(
+            most_certain(states[2:]), most_certain(states[:2]), {}, dict(zip(("q0", "q1"), weights, strict=True))
+        )
+    )
+    with pytest.raises(RecipeError, match="must be numbers >= 0 and not all 0"):
+        construct("weighted", STATES, None, FOUR_TO_TWO)
+
+
+def test_one_weight_may_be_0(registry):
+    strategy("weighted")(
+        lambda states, evidence, chosen: Plan(
+            most_certain(states[2:]), most_certain(states[:2]), {}, {"q0": 0.0, "q1": 5.0}
+        )
+    )
+    decisions = {d.id: d for d in construct("weighted", STATES, None, FOUR_TO_TWO).decisions}
+
+    assert (decisions["q0"].weight, decisions["q1"].weight) == (0.0, 1.0)
 
 
 def test_every_decision_that_is_taken_needs_a_state_but_not_every_state_a_decision():

@@ -112,6 +112,29 @@ def test_a_sentence_model_of_too_few_rows_is_not_believed():
         one("embedding_entropy", state(("a", 1), ("b", 1)), embed=lambda texts: np.array([[1.0, 0.0]]))
 
 
+def test_a_zero_vector_has_cosine_0_with_every_answer():
+    rows = {"": [0.0, 0.0], "Rome": [3.0, 4.0], "Oslo": [-3.0, -4.0]}
+
+    def embed(texts):
+        return np.array([rows[text] for text in texts])
+
+    of = state(("", 2), ("Oslo", 1), ("Rome", 1))
+    assert one("embedding_entropy", of, embed=embed) == pytest.approx(-entropy([0.5, 0.25, 0.25]), abs=1e-6)
+    assert one("embedding_entropy", of, embed=embed, same=0.0) == 0
+
+
+def test_embeddings_may_be_of_half_precision():
+    def embed(texts):
+        return np.array([[300.0, 0.0], [600.0, 0.0]], dtype=np.float16)  # their squares are beyond it
+
+    assert one("embedding_entropy", state(("Rome", 1), ("Roma", 1)), embed=embed) == 0
+
+
+def test_an_entailment_model_of_too_few_relations_is_not_believed():
+    with pytest.raises(ValueError):
+        one("semantic_entropy", state(("a", 1, -1, 1), ("b", 1, -1, 1)), entails=lambda pairs: ["neutral"])
+
+
 def test_semantic_entropy_by_hand():
     # Per-token likelihoods 1/2, 1/4, 1/8, drawn 1, 2 and 4 times: 1/2 each. The first two mean the same.
     three = state(("Rome", 1, log(1 / 4), 2), ("Roma", 2, log(1 / 64), 3), ("Lyon", 4, log(1 / 8), 1))
@@ -173,6 +196,10 @@ def test_the_question_stands_before_the_answer_and_each_pair_is_asked_once():
 def test_sequence_log_probability_by_hand():
     # (3 * -1/2 + 1 * -4) / 4
     assert one("sequence_log_probability", state(("Rome", 3, -1.0, 2), ("", 1, -4.0, 1))) == -1.375
+
+
+def test_certain_is_0_and_not_minus_0():
+    assert str(one("sequence_log_probability", state(("Paris", 2, -1e-9, 3)))) == "0.0"
 
 
 def test_options_by_hand():
@@ -257,7 +284,8 @@ def test_with_certainty_replaces_it_and_nothing_else():
     assert [replace(s, certainty=0.5) for s in found] == states
     embed = directions({"Rome": 0, "Lyon": 90})
     assert [s.certainty for s in with_certainty(states, "embedding_entropy", embed)] == [s.certainty for s in found]
-    assert with_certainty(states, "cosine") == states
+    stored = [replace(s, certainty=0.123456789) for s in states]
+    assert with_certainty(stored, "cosine") == stored
 
 
 def test_with_certainty_names_what_lacks_it():

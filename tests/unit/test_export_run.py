@@ -32,8 +32,12 @@ def run(tmp_path):
     steps = {}
     for name in ("craft", "craft/seed-1"):
         (folder / name / "adapter").mkdir(parents=True)
-        steps[f"{name}/construction"] = {"inputs": {"prompt": recipe.prompt.model_dump(mode="json")}}
-        steps |= {f"{name}/{step}": {"inputs": {}, "files": {}} for step in ("tuning", *recipe.tests)}
+        steps[f"{name}/construction"] = {
+            "files": {},
+            "seconds": 1.0,
+            "inputs": {"prompt": recipe.prompt.model_dump(mode="json")},
+        }
+        steps |= {f"{name}/{step}": {"inputs": {}, "files": {}, "seconds": 1.0} for step in ("tuning", *recipe.tests)}
     (folder / "recipe.yaml").write_text(dump_recipe(recipe))
     (folder / "manifest.json").write_text(json.dumps({"status": "complete", "seed": 0, "steps": steps}))
     return folder
@@ -90,7 +94,7 @@ def test_metrics_of_an_earlier_recipe_are_not_shown(run):
     write_json(run / "craft/metrics.json", {test: {"overall": {"P_r": {"value": 0.9}}} for test in ("id", "ood")})
     assert results_of(open_run(run, "craft"))["id"]["P_r"]["value"] == 0.5
     manifest = json.loads((run / "manifest.json").read_text())
-    manifest["steps"]["craft/metrics"] = {"files": {}}
+    manifest["steps"]["craft/metrics"] = {"files": {}, "seconds": 1.0}
     (run / "manifest.json").write_text(json.dumps(manifest))
     assert results_of(open_run(run, "craft"))["id"]["P_r"]["value"] == 0.9
 
@@ -116,9 +120,9 @@ def test_two_exports_to_one_place_do_not_meet(tmp_path):
         with new_folder(out) as other:
             (other / MARK).write_text("{}")
         write_json(tmp_path / "run/manifest.json", {"format": 1, "status": "running", "steps": {}})
-        (tmp_path / "run/.killed.part").write_text("")
+        (tmp_path / "run/.x.json.0123abcd.part").write_text("")
         Book(tmp_path / "run", say=print).begin(Recipe())  # which sweeps up
-        assert not (tmp_path / "run/.killed.part").exists()
+        assert not (tmp_path / "run/.x.json.0123abcd.part").exists()
         assert (one / ".half.part").exists()
     assert {path.name for path in out.parent.iterdir()} == {"out"}
     assert {path.name for path in out.iterdir()} == {MARK, ".half.part"}
@@ -182,6 +186,48 @@ def test_a_folder_is_whole_or_not_there(tmp_path):
     with pytest.raises(InputError, match="is no earlier export"), new_folder(tmp_path / "mine"):
         pass
     assert (tmp_path / "mine/thesis.txt").read_text() == "all of it"
+
+
+def test_an_export_that_was_edited_is_not_replaced(tmp_path):
+    """Such as its card, before it is uploaded: these words are the user's."""
+    out = tmp_path / "out"
+
+    def write():
+        with new_folder(out) as folder:
+            (folder / MARK).write_text("{}")
+            (folder / "README.md").write_text("a card")
+            (folder / "train.jsonl").write_text("{}")
+
+    write()
+    write()
+    (out / "train.jsonl").unlink()  # which takes nothing from anybody
+    write()
+    (out / "README.md").write_text("my own words")
+    with pytest.raises(InputError, match=f"^{out} is no earlier export, or more than that: README.md has been changed"):
+        write()
+    assert (out / "README.md").read_text() == "my own words"
+    (out / "README.md").unlink()
+    (out / "README.md").mkdir()
+    (out / "README.md/mine").write_text("all of it")
+    with pytest.raises(InputError, match=r"README\.md/mine is none of its files"):
+        write()
+
+
+def test_a_file_in_the_place_of_an_export(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="it is a file; choose another --out"), new_folder(tmp_path / "out"):
+        pass
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize("contents", ["[]", '["README.md"]', '["ab"]', "3", "null"])
+def test_a_list_of_what_an_export_has_written_that_says_nothing(tmp_path, contents):
+    """Earlier versions listed names alone, by which what was edited cannot be told."""
+    (tmp_path / "README.md").write_text("perhaps mine")
+    (tmp_path / MARK).write_text(f'{{"contents": {contents}}}')
+    with pytest.raises(InputError, match=r"README\.md is none of its files"), new_folder(tmp_path):
+        pass
+    assert (tmp_path / "README.md").exists()
 
 
 def test_wrong_words_are_refused_before_any_work(run):

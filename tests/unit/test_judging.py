@@ -34,6 +34,8 @@ EQUAL = [
     ("São  Tomé", "sa\u0303o\u00a0tome\u0301"),  # composed and decomposed, no-break space
     ("東京。", "東京"),
     ("Lego™ ❤️", "Lego"),
+    ("New\x00York\x07", "New York"),  # control characters
+    ("Pa\ufe00ris\ufe0f", "Paris"),  # the first and the last variation selector
     ("Pa\u200bris\ufeff", "Paris"),  # zero-width space, byte order mark
     ("A.", "a"),
     ("The", "the"),
@@ -112,6 +114,11 @@ def test_nothing_matches_an_empty_answer_or_response() -> None:
     assert match(" \n ", ["", " "]) == ""
     assert match("...", [""]) == ""
     assert match("Paris", []) == ""
+
+
+def test_what_is_nothing_but_trade_marks_is_compared_as_it_is() -> None:
+    assert normalise(" ™  ® ") == "™ ®"
+    assert match("™ ®", ["™  ®"]) == "exact"
 
 
 def test_signs_that_follow_no_letter_go_together() -> None:

@@ -153,6 +153,13 @@ def test_resamples_keep_the_questions_of_each_category() -> None:
     assert found.overall["P_c"].low is not None and found.overall["P_c"].low < 0.7
 
 
+def test_equal_categories_are_resampled_apart() -> None:
+    # Four independent halves: the mean's interval is half as wide as each one's own.
+    found = scored(dict.fromkeys("abcd", ("c" * 50 + "w" * 50,) * 2), resamples=4000)
+    widths = [p.high - p.low for p in (found.macro["P_c"], found.categories["a"]["P_c"]) if p.high and p.low]
+    assert widths[0] == pytest.approx(widths[1] / 2, rel=0.1)
+
+
 def test_the_interval_is_that_of_resampling_questions_within_categories() -> None:
     kinds = ("cc", "cr", "ww", "wr", "wc", "cw")
     shares = {"large": (60, 20, 20, 40, 6, 4), "small": (4, 6, 8, 18, 2, 2), "other": (30, 6, 30, 9, 15, 0)}

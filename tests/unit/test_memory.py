@@ -222,7 +222,7 @@ def test_a_probe_and_an_evaluation_go_on_to_the_same_records(model, tokenizer):
     assert heard
 
 
-def test_embeddings_too_are_made_in_smaller_batches(monkeypatch):
+def test_embeddings_too_are_made_in_smaller_batches(monkeypatch, tmp_path):
     class Sentences:
         def __init__(self, name, **_):
             pass
@@ -235,7 +235,7 @@ def test_embeddings_too_are_made_in_smaller_batches(monkeypatch):
 
     sizes = []
     monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=Sentences))
-    embed = embedding.load_embedder.__wrapped__("made/up")
+    embed = embedding._loaded.__wrapped__(tmp_path, "mark")
     texts = ["a" * number for number in range(1, 60)]
     np.testing.assert_array_equal(embed(texts), [[number, 1.0] for number in range(1, 60)])
     assert sizes == [128, 64, 32]

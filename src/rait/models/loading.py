@@ -12,7 +12,7 @@ import gc
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -114,9 +114,10 @@ def load(model: Model, *, adapter: str | Path | None = None, say: Say = lambda _
     if adapter is not None:
         _check_tuned(Path(adapter))
         check_base(Path(adapter), path, mark, say)
-        _check_kind(Path(adapter))
-        if (Path(adapter) / "config.json").is_file():
+        if (Path(adapter) / "config.json").is_file():  # the whole model was tuned
             path, adapter = Path(adapter), None
+        else:
+            _check_kind(Path(adapter))
     with _readable(f"the model at {path}"):
         if path.is_file():
             network, tokenizer = load_gguf(path, _dtype(model.dtype))
@@ -191,11 +192,36 @@ def _readable(what: str) -> Iterator[None]:
 
 
 def _check_weights(folder: Path) -> None:
-    """Refuse a folder whose weights are not in safetensors: other files may run code when they are read."""
-    if not any(folder.glob("*.safetensors")):
+    """Refuse a model folder whose weights are not all in safetensors: other files may run code when they are read."""
+    _check_safe(folder, "*.safetensors")
+    if (folder / "adapter_config.json").is_file():  # transformers would put it in, unchecked
+        raise ModelError(f"{folder} holds a model and an adapter; move the adapter into a folder of its own")
+    for index in folder.glob("*.safetensors.index.json"):
+        _check_named(index, json.loads(index.read_text("utf-8"))["weight_map"].values(), (".safetensors",))
+    explicit: list[str | None] = []  # at any depth: a model of texts and images has a configuration for either
+    settings = folder / "config.json"
+    json.loads(settings.read_text("utf-8"), object_hook=lambda own: explicit.append(own.get("transformers_weights")))
+    _check_named(settings, filter(None, explicit), (".safetensors", ".safetensors.index.json"))
+
+
+def _check_named(file: Path, names: Iterable[str], suffixes: tuple[str, ...]) -> None:
+    """Refuse names of weights that transformers would read outside of the folder, or as a pickle."""
+    for name in names:
+        if "/" in name or not name.endswith(suffixes):
+            raise ModelError(
+                f"{file} takes weights from {name!r}, which is no file in safetensors beside it; save them so, with "
+                "save_pretrained"
+            )
+
+
+def _check_safe(folder: Path, pattern: str) -> None:
+    """Refuse a folder that holds no weights in safetensors of a name of that pattern."""
+    if not any(folder.glob(pattern)):
         others = sorted(path.name for path in folder.iterdir() if path.suffix in _UNSAFE)
         found = f" ({', '.join(others[:3])} could run code when read, and is left alone)" if others else ""
-        raise ModelError(f"{folder} holds no weights in safetensors{found}; save them so, with save_pretrained")
+        raise ModelError(
+            f"{folder} holds no weights in safetensors{found}; save them so, as {pattern}, with save_pretrained"
+        )
 
 
 def _check_tuned(adapter: Path) -> None:
@@ -206,13 +232,12 @@ def _check_tuned(adapter: Path) -> None:
 
 def _check_kind(adapter: Path) -> None:
     """Refuse an adapter of a kind that could run code."""
-    _check_weights(adapter)
+    _check_safe(adapter, "adapter_model.safetensors")  # without a file of that name PEFT takes a pickle
     settings = adapter / "adapter_config.json"
-    if settings.is_file():
-        with _readable(str(settings)):
-            foreign = json.loads(settings.read_text("utf-8")).get("megatron_config")
-        if foreign:  # PEFT would import the module that stands in it
-            raise ModelError(f"{settings} is for Megatron, whose modules are not imported; use one for transformers")
+    with _readable(str(settings)):
+        foreign = json.loads(settings.read_text("utf-8")).get("megatron_config")
+    if foreign:  # PEFT would import the module that stands in it
+        raise ModelError(f"{settings} is for Megatron, whose modules are not imported; use one for transformers")
 
 
 def _network(path: Path, dtype: str) -> Any:

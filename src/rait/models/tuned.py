@@ -8,7 +8,7 @@
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BASE_FILE = "rait_base.json"
+_WHOLE = ".modules_to_save.default."
 _SUFFIXES = {".json", ".safetensors", ".model", ".txt", ".jinja"}  # a card may be written anew
 
 
@@ -63,16 +64,16 @@ def check_base(folder: Path, base: Path, mark: str, say: Say) -> None:
 def with_adapter(network: Any, folder: Path) -> Any:
     """The network with the adapter in it, every tensor of which has found its place and says something.
 
-    Raises `ModelError` where that is not so, and what PEFT raises where it cannot read the files.
+    Raises `ModelError` where that is not so or, for want of a LoRA adapter, cannot be told; and what PEFT raises where
+    it cannot read the files.
     """
-    import torch
-    from peft import PeftConfig, PeftModel
+    from peft import PeftConfig, PeftModel, PeftType
 
     config = PeftConfig.from_pretrained(str(folder))
-    if config.is_prompt_learning:
+    if config.peft_type != PeftType.LORA:
         raise ModelError(
-            f"the adapter at {folder} is of the kind {config.peft_type.value}, which changes prompts and not weights; "
-            "give a LoRA adapter"
+            f"the adapter at {folder} is of the kind {config.peft_type.value}, of which cannot be told whether it "
+            "changes anything; give a LoRA adapter, or as the model one into which it was merged"
         )
     config.inference_mode = True
     tuned = PeftModel(network, config)
@@ -86,12 +87,29 @@ def with_adapter(network: Any, folder: Path) -> Any:
         raise ModelError(f"the adapter at {folder} {what}; load it on the model that it was trained on")
     # In the base's precision, in which it was trained under autocast: no casts at every layer.
     tuned = tuned.eval().to(network.dtype)
-    own = [(name, weight) for name, weight in tuned.named_parameters() if ".lora_" in name]
-    check_finite(own, f"the adapter at {folder}")
-    products = [weight for name, weight in own if ".lora_B." in name or ".lora_embedding_B." in name]
-    if products and not config.modules_to_save and not any(bool(torch.any(weight)) for weight in products):
-        raise ModelError(f"the adapter at {folder} changes nothing: every lora_B in it is zero; tune again")
+    weights = dict(tuned.named_parameters(remove_duplicate=False))
+    check_finite(weights.items(), f"the adapter at {folder}")  # the model's own were finite before
+    if not _changes(weights):
+        raise ModelError(
+            f"the adapter at {folder} changes nothing: every lora_B in it is zero, and it replaces no module by "
+            "another; tune again"
+        )
     return tuned.get_base_model()
+
+
+def _changes(weights: Mapping[str, "Tensor"]) -> bool:
+    """Whether a product of a LoRA adapter is not zero, or a module that it holds as a whole is not as the model's."""
+    import torch
+
+    return any(
+        bool(torch.any(weight))
+        for name, weight in weights.items()
+        if ".lora_B." in name or ".lora_embedding_B." in name
+    ) or any(
+        not torch.equal(weight, weights[name.replace(_WHOLE, ".original_module.")])
+        for name, weight in weights.items()
+        if _WHOLE in name
+    )
 
 
 def not_finite(weights: Iterable[tuple[str, "Tensor"]]) -> list[str]:

@@ -25,6 +25,7 @@ from rait.evaluation.dial import applied
 from rait.evaluation.metrics import RESAMPLES, evaluate
 from rait.judging import REFUSAL
 from rait.manifest import intact, read_manifest
+from rait.recipe import read_yaml
 from rait.records import Decision, KnowledgeFlow, KnowledgeState, Outcome, Question, Role, Verdict
 from rait.reporting.parts import (
     Conflicts,
@@ -167,7 +168,7 @@ def read_run(folder: str | Path, kept: int = KEPT) -> Run:
     manifest = read_manifest(folder)
     steps: dict[str, Any] = manifest["steps"]
     parts = _Parts(folder, frozenset(name for step in steps.values() for name in step.get("files", {})), [], [])
-    recipe_text, recipe = _recipe(folder, parts.missing)
+    recipe_text, recipe = _recipe(parts)
     names = [TRAIN, *(_names(recipe.get("tests")) or _tests_of(parts.listed))]
     seed = manifest.get("seed")
     seed = seed if isinstance(seed, int) else 0
@@ -207,19 +208,22 @@ def read_run(folder: str | Path, kept: int = KEPT) -> Run:
     )
 
 
-def _recipe(folder: Path, missing: list[str]) -> tuple[str, dict[str, Any]]:
+def _recipe(parts: _Parts) -> tuple[str, dict[str, Any]]:
     """The recipe as it stands, whatever the version that wrote it."""
-    path = folder / "recipe.yaml"
+    path = parts.folder / "recipe.yaml"
     try:
         text = path.read_text("utf-8", errors="replace")
-        found = yaml.safe_load(text)
+        found, _ = read_yaml(text)
     except OSError:
-        missing.append("recipe.yaml: not there")
+        parts.missing.append(f"{path.name}: not there")
         return "", {}
-    except yaml.YAMLError:
-        missing.append("recipe.yaml: cannot be understood")
-        return text, {}
-    return text, found if isinstance(found, dict) else {}
+    except (yaml.YAMLError, ValueError):
+        found = None
+    if isinstance(found, dict):
+        return text, found
+    parts.damaged.append(f"{path} is no recipe, so the report is without it; `rait run` writes it again")
+    parts.missing.append(f"{path.name}: cannot be understood")
+    return text, {}
 
 
 def _names(value: Any) -> list[str]:
@@ -374,7 +378,8 @@ def _place(name: str, steps: dict[str, Any]) -> str | None:
 def _scored(parts: _Parts, verdicts: list[Verdict], test: str, recipe: dict[str, Any], seed: int) -> Scores:
     before = parts.read(f"init_basic/{test}.verdicts.parquet", lambda path: read_records(path, Verdict), expected=False)
     settings = recipe.get("evaluation")
-    resamples = settings.get("resamples", RESAMPLES) if isinstance(settings, dict) else RESAMPLES
+    resamples = settings.get("resamples") if isinstance(settings, dict) else None
+    resamples = resamples if isinstance(resamples, int) and resamples > 0 else RESAMPLES
     try:
         found = evaluate(verdicts, before, seed=seed, resamples=resamples, max_failed=1)
     except InputError:  # of other questions, as after a change of the test set

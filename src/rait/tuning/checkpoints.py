@@ -9,7 +9,6 @@ is sealed. Nothing in a checkpoint can run code: the trainer reads weights as sa
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from rait.models.checksums import read_through
+from rait.models.saving import sync
 from rait.progress import Say
 from rait.tables import write_json
 
@@ -39,9 +39,7 @@ class Sealed(TrainerCallback):
 def seal(folder: Path) -> None:
     """Write down the SHA-256 of every file of a checkpoint, all of which are on the disk then."""
     (folder / _UNREAD).unlink(missing_ok=True)
-    for name in _files(folder):
-        with (folder / name).open("rb") as file:
-            os.fsync(file.fileno())
+    sync(folder)
     write_json(folder / SEAL, {name: read_through(folder / name) for name in _files(folder)})
 
 

@@ -7,7 +7,6 @@ of the end-of-text token after it (CRaFT, arXiv 2410.06913v2, section 4.1: loss 
 is multiplied by its weight (GRAIT, arXiv 2502.05911): sum_i w_i * sum_t ce_it / number of answer tokens in the batch.
 """
 
-import errno
 import gc
 import json
 import math
@@ -28,11 +27,13 @@ from torch import Tensor
 from transformers import PrinterCallback
 from trl import SFTConfig
 
-from rait.errors import RaitError, TrainingError, first_line, some
+from rait.errors import InputError, TrainingError, first_line, some
+from rait.formats import MARK
 from rait.models.loading import LoadedModel, check_devices
 from rait.models.memory import is_out_of_memory
+from rait.models.saving import put, saving
 from rait.models.tree import Head, encode, end_tokens, read, tree_attention
-from rait.models.tuned import write_base
+from rait.models.tuned import BASE_FILE, write_base
 from rait.progress import Say, progress, say
 from rait.recipe import Tuning
 from rait.records import Example
@@ -40,9 +41,7 @@ from rait.tables import write_json
 from rait.tuning.checkpoints import Sealed, last_whole
 from rait.tuning.trainer import IGNORED, AnswerTrainer, Watch, Weighted, section
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-_UNWRITTEN = ("PytorchStreamWriter", "inline_container", "iostream error")  # how torch says that it cannot write
-_ROOM = 16 << 20  # bytes; a disk with less is full, as far as weights go
+_REMEDY = "free some space there or let it be written to, and start again"
 _CHECKS = 8  # prompts on which the tuned model must differ from its base
 
 
@@ -73,9 +72,11 @@ def fine_tune(
 
     Raises `TrainingError` when there is nothing to learn from, a weight is negative or not finite, an example does not
     fit into `max_length`, a loss, gradient or weight is not finite (with the step and its questions), memory does not
-    suffice, or the model has not changed; and `ModelError` where several GPUs are visible.
+    suffice, or the model has not changed; `InputError` where `folder`/adapter was made by no tuning, or the disk does
+    not take it; and `ModelError` where several GPUs are visible.
     """
     check_devices()
+    _check_place(folder / "adapter")
     if not examples:
         raise TrainingError(f"{what}: there are no examples to tune on; construct some first")
     _check_weights(examples)
@@ -113,7 +114,7 @@ def fine_tune(
             # A shared row has one dropout mask, where the batch of separate rows would have several.
             trainer.share_prefixes = tuning.method == "full" or tuning.lora_dropout == 0
             last = last_whole(checkpoints, say)
-            with _saving(folder), _going_on(trainer, tuning, last):
+            with saving(folder, _REMEDY), _going_on(trainer, tuning, last):
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
     losses = tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
     change = float((_last_logits(trainer.model, probes) - before).abs().max())
@@ -126,7 +127,7 @@ def fine_tune(
         )
     if tuning.method == "full":
         trainer.model.to(precision)  # as it was loaded, so that it is compared with its base on equal terms
-    with _saving(folder):
+    with saving(folder, _REMEDY):
         _save(trainer, loaded, folder / "adapter")
     taken = trainer.state.global_step
     del trainer  # holds the optimiser's state, and itself in circles
@@ -201,6 +202,21 @@ def _tokenise(tokenizer: Any, example: Example, ends: frozenset[int]) -> dict[st
     if answer[-1] not in ends:  # a chat template has its own end of a turn
         answer = [*answer, tokenizer.eos_token_id]
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse a folder of that name that no tuning has made: saving would replace it."""
+    if not os.path.lexists(folder):
+        return
+    losses = folder.parent / "losses.json"  # of a finished tuning, whose folder may have lost its own note
+    made = (folder / BASE_FILE).is_file() or (losses.is_file() and MARK.encode() in losses.read_bytes())
+    if folder.is_symlink() or not folder.is_dir():
+        problem = "is no folder of its own"
+    elif not made and any(folder.iterdir()):
+        problem = f"was not made by a tuning, as it has no {BASE_FILE}"
+    else:
+        return
+    raise InputError(f"{folder}, where the weights are to go, {problem}; move it, or choose another folder")
 
 
 def _check_weights(examples: Sequence[Example]) -> None:
@@ -290,28 +306,8 @@ def _going_on(trainer: AnswerTrainer, tuning: Tuning, checkpoint: Path | None) -
         raise
 
 
-@contextmanager
-def _saving(folder: Path) -> Iterator[None]:
-    """Tell a disk that is full, or not to be written to, from other failures of the libraries that write weights."""
-    try:
-        yield
-    except RaitError:
-        raise
-    except Exception as error:
-        reason = first_line(error)
-        if shutil.disk_usage(folder).free < _ROOM:
-            reason = "no space left"
-        elif isinstance(error, OSError) and error.errno in _DISK:
-            reason = error.strerror or reason
-        elif type(error).__name__ != "SafetensorError" and not any(sign in str(error) for sign in _UNWRITTEN):
-            raise
-        raise TrainingError(
-            f"cannot save to {folder}: {reason}; free some space there or let it be written to, and start again"
-        ) from error
-
-
 def _save(trainer: Any, loaded: LoadedModel, folder: Path) -> None:
-    """Save beside and rename, so that a folder of that name is always whole."""
+    """Save beside and rename, so that a folder of that name is always whole, whatever stops the work."""
     scratch = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
     trainer.save_model(str(scratch))
@@ -320,7 +316,7 @@ def _save(trainer: Any, loaded: LoadedModel, folder: Path) -> None:
     _sort_targets(scratch / "adapter_config.json")
     write_base(scratch, loaded.source, loaded.fingerprint)
     shutil.rmtree(folder, ignore_errors=True)
-    scratch.rename(folder)
+    put(scratch, folder)
 
 
 def _sort_targets(path: Path) -> None:
