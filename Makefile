@@ -15,10 +15,10 @@ demo: $(VENV)/demo.stamp
 	$(VENV)/bin/rait run --out $(RUN)
 
 test: $(VENV)/test.stamp # one worker a core; threads of their own would only stand in each other's way
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=logical --dist=loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=logical --dist=loadfile --no-loadscope-reorder
 
 slow: $(VENV)/test.stamp
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m slow --numprocesses=logical --dist=loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m slow --numprocesses=logical --dist=loadfile --no-loadscope-reorder
 
 check: $(VENV)/test.stamp
 	$(VENV)/bin/ruff check .

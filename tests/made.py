@@ -69,7 +69,9 @@ def made_run(
 
 def listed(folder: Path, status: str = "complete") -> Path:
     """Write the manifest of what is in the folder."""
-    steps: dict[str, Any] = {"questions": {}, "knowledge/initial": {}, "rehearsal": {}}
+    steps: dict[str, Any] = {
+        name: {"files": {}, "seconds": 1.5} for name in ("questions", "knowledge/initial", "rehearsal")
+    }
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name not in ("manifest.json", "recipe.yaml", "report.html"):
             name = path.relative_to(folder).as_posix()

@@ -94,7 +94,7 @@ class Book:
             step = before.get("doing", {}).get("step")
             self.say(f"the last run here ({left}) was killed{f' in step {step}' if step else ''}; going on")
         keys = recipe.model_dump(mode="json")
-        _sweep(self.folder, "**/.*.part" if before or left else ".*.part")
+        sweep(self.folder, "**/.*.part" if before or left else ".*.part")
         if before:
             for change in _changes(before, keys):
                 self.say(change)
@@ -256,7 +256,7 @@ def _shown(value: Any) -> str:
     return "none" if value is None else text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _sweep(folder: Path, pattern: str) -> None:
+def sweep(folder: Path, pattern: str) -> None:
     """Remove what a process that was killed left half written; not what an export at work keeps in a hidden folder."""
     for leftover in [path for path in folder.glob(pattern) if _LEFTOVER.fullmatch(path.name)]:
         if any(part.startswith(".") for part in leftover.relative_to(folder).parts[:-1]):

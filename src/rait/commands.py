@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from rait.book import sweep
 from rait.construction import all_strategies, as_it_is, construct, find_strategy, summarise
 from rait.construction.preview import Preview, preview
 from rait.diagnosis import write_conflicts
@@ -267,6 +268,8 @@ def dial_of_run(
     if unknown:
         raise RecipeError(f"{folder} has no strategy {unknown[0]!r}; it has {', '.join(recipe.strategies)}")
     with locked(folder) if save else nullcontext():
+        if save:
+            sweep(folder, "**/.*.part")
         found = {name: _dial_of(folder, recipe, name, dial) for name in wanted}
         for name, own in found.items() if save else ():
             write_data(folder / name / "dial.json", own)

@@ -191,7 +191,7 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-        _keep_name(target.parent)
+        keep_name(target.parent)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; choose another place or free some space"
@@ -206,8 +206,8 @@ def _hold(file: IO[bytes]) -> None:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _keep_name(folder: Path) -> None:
-    """Let a rename in `folder` outlive a crash of the machine, as far as its file system can."""
+def keep_name(folder: Path) -> None:
+    """Let the names in `folder` outlive a crash of the machine, as far as its file system can."""
     with suppress(OSError):  # some file systems know no fsync of a folder; the file itself is safe
         handle = os.open(folder, os.O_RDONLY)
         try:

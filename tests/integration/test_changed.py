@@ -69,7 +69,6 @@ def test_an_edited_recipe_is_not_taken_for_that_of_the_run(copy: Path, call) -> 
         ["ask", copy],
         ["dial", copy],
         ["status", copy],
-        ["report", copy, "--out", copy / "page.html"],
         ["export", copy, "--to", "trl"],
     )
     for words in commands:
@@ -77,6 +76,10 @@ def test_an_edited_recipe_is_not_taken_for_that_of_the_run(copy: Path, call) -> 
         assert code == 1 and out == "", (words, out, err)
         assert "is not the recipe that the run was made with ('prompt.instruction')" in " ".join(err.split()), words
         assert f"rait run {recipe} --out {copy}" in " ".join(err.split())
+    code, _, err = call("report", copy)
+    assert code == 0 and "is not the recipe that the run was made with ('prompt.instruction')" in " ".join(err.split())
+    page = (copy / "report.html").read_text("utf-8")
+    assert "instruction: Answer ." in page and "instruction: Say ." not in page, "of what was done"
 
 
 @pytest.mark.slow
@@ -213,6 +216,7 @@ def test_checkpoints_of_another_key_are_not_gone_on_with(tune, tmp_path: Path, m
     assert not left.exists()
 
 
+@pytest.mark.slow
 def test_checkpoints_of_other_versions_are_not_gone_on_with(world, recipe_file, tmp_path: Path, monkeypatch) -> None:
     recipe = load_recipe(recipe_file)
     examples = [

@@ -272,14 +272,8 @@ def test_nothing_heavy_is_imported_for_help():
     assert out.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGINT, 130),
-        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9), (signal.SIGTERM, 143)])
 def test_killed_it_goes_on(call, recipe_file, tmp_path, number, code):
     """A process of its own, stopped in the middle; the same command then ends the run."""
     folder = tmp_path / "run"
@@ -301,7 +295,7 @@ def test_killed_it_goes_on(call, recipe_file, tmp_path, number, code):
     if number != signal.SIGKILL:
         assert "same command again" in err
         assert "Traceback" not in err
-    (folder / "knowledge/.rehearsed.parquet.0123.part").write_bytes(b"half")
+    (folder / "knowledge/.rehearsed.parquet.01234567.part").write_bytes(b"half")
     done, out, err = call(*command)
     assert done == 0, err
     assert not list(folder.rglob("*.part"))

@@ -15,6 +15,8 @@ from rait.reporting.reading import read_run
 from rait.status import status
 from rait.tables import read_records
 
+pytestmark = pytest.mark.slow  # whole runs, over several seeds
+
 WORDED = "strategies=[r_tuning, absolute, multisample, grait]"
 
 

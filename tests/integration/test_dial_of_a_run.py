@@ -13,7 +13,7 @@ from rait.manifest import checksum, write_manifest
 from rait.pipeline import compare, run
 from rait.recipe import load_recipe
 from rait.records import Outcome, Question, Verdict
-from rait.stages import set_dial
+from rait.stages import save_dial, set_dial
 from rait.status import status
 from rait.tables import read_records, write_records
 
@@ -79,6 +79,7 @@ def test_the_dial_follows_from_the_verdicts(finished):
     tried = [p["THS"] for p in found["tests"]["id"]["curve"]]
     assert best >= 0 and max(tried) >= chosen["THS"]
     saved = loaded(folder / "cor_rait/adapter/rait_dial.json")
+    assert saved.pop("checksum")
     assert saved == {"threshold": found["threshold"], "refusal": "unknown", "target": found["target"]}
 
 
@@ -296,7 +297,7 @@ def test_evaluate_applies_it_unless_told_otherwise(finished, world, words, call,
 
 def test_a_merged_model_has_its_dial_with_it(world, words, call, tmp_path):
     merged = shutil.copytree(world / "model", tmp_path / "merged")
-    (merged / "rait_dial.json").write_text('{"threshold": 0, "refusal": "unknown"}')
+    save_dial(merged, {"threshold": 0, "target": None}, "unknown")
     source = words[1].partition("source: ")[2].rstrip("}")
     arguments = ["--model", merged, "--questions", source, "--out", tmp_path / "v.jsonl", "prompt.refusal=unknown"]
     code, _, err = call("evaluate", *arguments)

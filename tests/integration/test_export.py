@@ -248,6 +248,7 @@ def test_a_full_disk_ends_a_merge_with_a_sentence(finished, call, tmp_path, size
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the harness's own
 def test_the_real_harness_counts_as_we_do(finished, tmp_path, monkeypatch):
     """Every question by itself, through lm-eval's Hugging Face model, base and adapter as users name them."""

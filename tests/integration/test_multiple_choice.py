@@ -122,6 +122,7 @@ def test_a_pool_of_both_kinds_is_refused(recipe_file, choices, world, tmp_path):
         run(recipe, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_methods_of_others_take_options(finished, recipe_file, choices, tmp_path):
     """What they teach of a question without samples: the right option for a right sample, probabilities for shares."""
     names = ["r_tuning", "r_tuning_u", "absolute", "confidence_verb", "multisample", "grait"]

@@ -144,6 +144,7 @@ def test_a_damaged_file_is_made_again(recipe_file, copy):
     assert read_records(path, Verdict) == read_records(copy.parent / "run/craft/id.verdicts.parquet", Verdict)
 
 
+@pytest.mark.slow
 def test_interrupted_anywhere_it_goes_on_to_the_same_decisions(recipe_file, finished, tmp_path, monkeypatch):
     """Ctrl-C in the middle of the probe, the tuning and the evaluation: the rest is done, and equals the whole run."""
     from rait import shards, stages

@@ -2,10 +2,12 @@
 """Folders that are wrong: models, what was tuned on them, the cache of the bundled model, and runs."""
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 from malformed.cases import EXAMPLE, Case
+from rait.manifest import fingerprint_of
 
 
 def changed(**changes: Any) -> Callable[[bytes], bytes]:
@@ -52,6 +54,12 @@ def adapter(says: str, words: str = TUNED, code: int = 1, foreign: bool = False,
     """An adapter with other files; if `foreign`, one that does not say what it was tuned on."""
     changes = {f"adapter/{name.replace('__', '.')}": content for name, content in files.items()}
     return Case("adapters", words, code, says, changes | ({"adapter/rait_base.json": None} if foreign else {}))
+
+
+def dial(threshold: float, refusal: str = "I don't know") -> str:
+    """What `rait dial --save` writes, of any threshold."""
+    own = {"threshold": threshold, "refusal": refusal, "target": None}
+    return json.dumps(own | {"checksum": fingerprint_of(own)})
 
 
 def run(says: str, words: str, code: int = 1, stdin: str = "", **files: Any) -> Case:
@@ -132,9 +140,10 @@ ADAPTERS = [
     adapter("adapter/rait_dial.json is damaged", rait_dial__json="{"),
     adapter("adapter/rait_dial.json is damaged", rait_dial__json="{}"),
     adapter("adapter/rait_dial.json is damaged", rait_dial__json='{"threshold": "x", "refusal": "y"}'),
-    adapter("adapter/rait_dial.json", rait_dial__json='{"threshold": NaN, "refusal": "I don\'t know"}'),
-    adapter("adapter/rait_dial.json", rait_dial__json='{"threshold": 7, "refusal": "I don\'t know"}'),
-    adapter("is for the refusal 'nope'", rait_dial__json='{"threshold": 0.5, "refusal": "nope"}', code=2),
+    adapter("adapter/rait_dial.json is damaged", rait_dial__json=dial(math.nan)),
+    adapter("adapter/rait_dial.json is damaged", rait_dial__json=dial(7)),
+    adapter("adapter/rait_dial.json is damaged", rait_dial__json=dial(0.5).replace("0.5", "0.6")),
+    adapter("is for the refusal 'nope'", rait_dial__json=dial(0.5, "nope"), code=2),
     *[
         adapter("adapter", foreign=True, **files)
         for files in (

@@ -49,7 +49,7 @@ def assemble(path):
 
 CHILD = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 from rait.models import gguf
 import test_bundled
 gguf.load_gguf = lambda path, dtype: tuple(map(test_bundled.Standing, test_bundled.FILES))

@@ -335,6 +335,7 @@ def simulate(rng: np.random.Generator, n: int, seeds: int, spread: float) -> lis
     return runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.0, 0.5])
 def test_coverage_over_seeds_and_questions(spread: float) -> None:
     rng = np.random.default_rng(12)

@@ -542,7 +542,11 @@ def test_without_a_dial_the_page_speaks_of_none(folder):
 
 def test_the_seeds_are_named(copy):
     manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["steps"] |= {f"{name}/seed-{seed}/tuning": {} for name in ("craft", "cor_rait") for seed in (12, 3, 0)}
+    manifest["steps"] |= {
+        f"{name}/seed-{seed}/tuning": {"files": {}, "seconds": 1}
+        for name in ("craft", "cor_rait")
+        for seed in (12, 3, 0)
+    }
     write_json(copy / "manifest.json", manifest)
     assert how(read_run(copy), Charts(), 0)["seeds"] == [0, 3, 12]
 
@@ -578,7 +582,7 @@ def test_names_and_notes_are_text(tmp_path):
     evil = '<img src=x onerror="alert(1)">'
     folder = made_run(tmp_path / "<b>run", texts=["</script><script>alert(1)</script>"])
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["steps"]["questions"] = {"notes": [evil], "seconds": 3}
+    manifest["steps"]["questions"] = {"files": {}, "notes": [evil], "seconds": 3}
     manifest["versions"] = {evil: evil}
     write_json(folder / "manifest.json", manifest)
     (folder / "recipe.yaml").write_text((folder / "recipe.yaml").read_text() + f"\n# {evil}")
@@ -598,7 +602,7 @@ def test_several_runs_stand_side_by_side(folder, tmp_path):
 def questions_from(folder, **marks):
     """Say in the manifest from which questions the test sets are."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["steps"]["questions"] = {"inputs": {"id": "a", "ood": "b"} | marks}
+    manifest["steps"]["questions"] = {"files": {}, "seconds": 1, "inputs": {"id": "a", "ood": "b"} | marks}
     write_json(folder / "manifest.json", manifest)
 
 

@@ -147,6 +147,7 @@ def test_weights_multiply_the_loss_of_their_examples(source, tmp_path, monkeypat
         torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4, msg=name)
 
 
+@pytest.mark.slow
 def test_weights_of_one_change_no_bit(source, tmp_path, monkeypatch):
     """Against the loss as it is without any weights."""
     from rait.tuning import trainer
@@ -181,6 +182,7 @@ def test_weights_of_duplicates_add_up(source, tmp_path):
     assert apart == pytest.approx(joined, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_weighted_micro_batches_add_up_to_the_batch(source, tmp_path):
     some = weighted(EXAMPLES, WEIGHTS * 6)
     _, losses = tuned_weights(source, some, QUICK, tmp_path / "a")

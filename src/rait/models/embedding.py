@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rait.errors import ModelError, NotFiniteError, first_line
 from rait.models import bundled
 from rait.models.checksums import checksum
+from rait.models.loading import check_weights
 from rait.models.memory import Items, halving
 from rait.progress import say
 
@@ -74,6 +75,7 @@ def _loaded(folder: Path, mark: str) -> Embed:
 
     try:
         _check_modules(folder)
+        check_weights(folder)
         # Neither code nor pickled weights of the model's own.
         model: Any = SentenceTransformer(str(folder), trust_remote_code=False, model_kwargs={"use_safetensors": True})
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from rait.errors import ModelError, first_line
+from rait.models.loading import check_weights, locate
+from rait.settings import Model
 
 Relation = Literal["entailment", "neutral", "contradiction"]
 Entails = Callable[[Sequence[tuple[str, str]]], list[Relation]]
@@ -31,12 +33,14 @@ def load_entailment(source: str) -> Entails:
 
     logging.disable_progress_bar()
     try:
-        relations = relations_of(AutoConfig.from_pretrained(source, trust_remote_code=False).id2label, source)
-        tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        folder = locate(Model(source=source))
+        check_weights(folder)
+        relations = relations_of(AutoConfig.from_pretrained(folder, trust_remote_code=False).id2label, source)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, notes = AutoModelForSequenceClassification.from_pretrained(
-            source, output_loading_info=True, use_safetensors=True, trust_remote_code=False
+            folder, output_loading_info=True, use_safetensors=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, ModelError) as error:
         raise ModelError(
             f"cannot load the entailment model {source}: {first_line(error)} Check its name or folder and the network"
         ) from error

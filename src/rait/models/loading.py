@@ -123,7 +123,7 @@ def load(model: Model, *, adapter: str | Path | None = None, say: Say = lambda _
             network, tokenizer = load_gguf(path, _dtype(model.dtype))
         else:
             tokenizer = _tokenizer(model, path)
-            _check_weights(path)
+            check_weights(path)
             network = _network(path, model.dtype)
     network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     check_finite(network.named_parameters(), f"the model at {path}")
@@ -191,7 +191,7 @@ def _readable(what: str) -> Iterator[None]:
         raise ModelError(f"cannot load {what}: {reason}; fetch or make it again") from error
 
 
-def _check_weights(folder: Path) -> None:
+def check_weights(folder: Path) -> None:
     """Refuse a model folder whose weights are not all in safetensors: other files may run code when they are read."""
     _check_safe(folder, "*.safetensors")
     if (folder / "adapter_config.json").is_file():  # transformers would put it in, unchecked

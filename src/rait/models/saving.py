@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rait.errors import InputError, RaitError, first_line
+from rait.tables import keep_name
 
 _DISK = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EEXIST,
@@ -49,22 +50,14 @@ def put(scratch: Path, folder: Path) -> None:
     """Let `scratch`, a folder that is written, be `folder`, where nothing is; a power cut takes nothing of it then."""
     sync(scratch)
     scratch.rename(folder)
-    _flush(folder.parent)
+    keep_name(folder.parent)
 
 
 def sync(folder: Path) -> None:
     """Wait until a folder with all that is in it has reached the disk, under its name."""
     for path in (*folder.rglob("*"), folder, folder.parent):
-        _flush(path)
-
-
-def _flush(path: Path) -> None:
-    try:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError:
-        if not path.is_dir():  # some file systems know no fsync of a folder
-            raise
+        if path.is_dir():
+            keep_name(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

@@ -20,11 +20,11 @@ import yaml
 from numpy.typing import NDArray
 
 from rait.construction import summarise
-from rait.errors import DamagedError, InputError, first_line
+from rait.errors import DamagedError, InputError, RaitError, first_line
 from rait.evaluation.dial import applied
 from rait.evaluation.metrics import RESAMPLES, evaluate
 from rait.judging import REFUSAL
-from rait.manifest import intact, read_manifest
+from rait.manifest import intact, read_manifest, recipe_of
 from rait.recipe import read_yaml
 from rait.records import Decision, KnowledgeFlow, KnowledgeState, Outcome, Question, Role, Verdict
 from rait.reporting.parts import (
@@ -168,7 +168,7 @@ def read_run(folder: str | Path, kept: int = KEPT) -> Run:
     manifest = read_manifest(folder)
     steps: dict[str, Any] = manifest["steps"]
     parts = _Parts(folder, frozenset(name for step in steps.values() for name in step.get("files", {})), [], [])
-    recipe_text, recipe = _recipe(parts)
+    recipe_text, recipe = _recipe(parts, manifest)
     names = [TRAIN, *(_names(recipe.get("tests")) or _tests_of(parts.listed))]
     seed = manifest.get("seed")
     seed = seed if isinstance(seed, int) else 0
@@ -208,8 +208,14 @@ def read_run(folder: str | Path, kept: int = KEPT) -> Run:
     )
 
 
-def _recipe(parts: _Parts) -> tuple[str, dict[str, Any]]:
-    """The recipe as it stands, whatever the version that wrote it."""
+def _recipe(parts: _Parts, manifest: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The recipe that the run was made with; of a manifest that does not hold it, as it stands in its file."""
+    if "recipe" in manifest:
+        try:
+            recipe_of(parts.folder)
+        except RaitError as error:
+            parts.damaged.append(str(error))
+        return yaml.safe_dump(manifest["recipe"], sort_keys=False, allow_unicode=True), manifest["recipe"]
     path = parts.folder / "recipe.yaml"
     try:
         text = path.read_text("utf-8", errors="replace")

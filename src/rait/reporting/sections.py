@@ -223,7 +223,7 @@ def _is_choice(which: QuestionSet) -> bool:
 def _threshold(run: Run) -> float | None:
     settings = run.recipe.get("construction")
     found = settings.get("threshold") if isinstance(settings, dict) else None
-    return float(found) if isinstance(found, int | float) else None
+    return float(found) if isinstance(found, int | float) and 0 <= found <= 1 else None
 
 
 def _samples(run: Run) -> int | None:
