@@ -3,7 +3,7 @@
 # make docs    the documentation, into build/docs
 # make oldest  a whole small pipeline with the lowest versions that are allowed
 # make fuzz    the readers and the matcher, FUZZ_SECONDS each;  make mutants: mutation testing of the method's arithmetic
-# make audit   known vulnerabilities of the pinned dependencies, where a service that knows them can be reached
+# make audit   known vulnerabilities of all that is installed, where a service that knows them can be reached
 PYTHON ?= python3
 VENV   ?= .venv
 RUN    ?= demo-run
@@ -29,13 +29,13 @@ docs: $(VENV)/test.stamp
 	$(VENV)/bin/python docs/reference.py
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict # not --quiet, which hides warnings from --strict
 
-audit: $(VENV)/audit/bin/pip-audit # what was looked up has "vulns" in the findings, an empty list where there are none
+audit: $(VENV)/test.stamp $(VENV)/audit/bin/pip-audit # what was looked up has "vulns" in the findings, none or more
 	@rm -f $(VENV)/audit.json; status=0; \
-	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off \
-	  --format json --output $(VENV)/audit.json 2>$(VENV)/audit.log || status=$$?; \
+	$(VENV)/audit/bin/pip-audit --path $$($(VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])') \
+	  --skip-editable --progress-spinner off --format json --output $(VENV)/audit.json 2>$(VENV)/audit.log || status=$$?; \
 	found=$$(cat $(VENV)/audit.json 2>/dev/null | grep -o '"vulns"' | wc -l); \
 	if [ "$$found" = 0 ]; then echo "audit: SKIPPED, no vulnerability service answered; see $(VENV)/audit.log"; exit 0; fi; \
-	echo "audit: $$found of $$(grep -c == constraints.txt) pinned dependencies were looked up"; \
+	echo "audit: $$found of the installed packages were looked up"; \
 	if [ "$$status" != 0 ]; then cat $(VENV)/audit.json; echo; fi; exit $$status
 
 oldest: $(VENV)-oldest/test.stamp # their own deprecations are no failures of ours

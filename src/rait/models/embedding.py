@@ -75,7 +75,6 @@ def _loaded(folder: Path, mark: str) -> Embed:
 
     try:
         _check_modules(folder)
-        check_weights(folder)
         # Neither code nor pickled weights of the model's own.
         model: Any = SentenceTransformer(str(folder), trust_remote_code=False, model_kwargs={"use_safetensors": True})
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -100,12 +99,20 @@ def _loaded(folder: Path, mark: str) -> Embed:
 
 
 def _check_modules(folder: Path) -> None:
-    """Raise `ValueError` where a folder names classes of its own, which some versions of the library would run."""
+    """Raise `ValueError` where a folder names classes of its own, which some versions of the library would run.
+
+    And `ModelError` where the weights of its transformer are not all in safetensors, in that folder.
+    """
     listed = folder / "modules.json"
     modules = json.loads(listed.read_text("utf-8")) if listed.is_file() else []
     foreign = [str(each["type"]) for each in modules if not str(each["type"]).startswith("sentence_transformers.")]
     if foreign:
         raise ValueError(f"it comes with Python code of its own ({foreign[0]}), which is not run.")
+    places = [folder / str(each["path"]) for each in modules if str(each["type"]).endswith("Transformer")] or [folder]
+    for place in places:
+        if not place.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"it takes weights from {place}, outside of its folder.")
+        check_weights(place)
 
 
 def _encoded(model: Any, items: Items[str], batch: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
