@@ -164,6 +164,7 @@ class Book:
         if entry and name != "report":
             self._again.append(name)
         self.manifest["steps"].pop(name, None)
+        self._forget((*outputs, *maybe))
         self.manifest["doing"] = {"step": name, "since": now()}
         self._save()
         for path in (*outputs, *maybe):
@@ -182,17 +183,26 @@ class Book:
             "versions": self.manifest["versions"],
             "notes": self._notes,
         }
-        for path in made:
-            self.manifest["set"].pop(self._name(path), None)
         self._notes = []
         self._confirm(name)
         self.manifest.pop("doing", None)
         self._save()
 
-    def drop(self, name: str) -> None:
-        """Strike out a step that the recipe no longer has, if it was ever done."""
-        if self.manifest["steps"].pop(name, None) is not None:
-            self._save()
+    def drop(self, name: str, paths: Sequence[Path]) -> None:
+        """Strike out a step that the recipe no longer has, if it was ever done, and its files."""
+        self.manifest["steps"].pop(name, None)
+        self._forget(paths)
+        self._save()
+
+    def inputs(self, name: str) -> Mapping[str, Any]:
+        """What a step that is done depended on; empty where it is not."""
+        found: Mapping[str, Any] = self.manifest["steps"].get(name, {}).get("inputs", {})
+        return found
+
+    def _forget(self, paths: Sequence[Path]) -> None:
+        """Files that were set by hand count no more."""
+        for path in paths:
+            self.manifest["set"].pop(self._name(path), None)
 
     def digest(self, path: Path) -> str:
         """Checksum of a finished file of the run, as written down."""
@@ -243,8 +253,9 @@ def _changes(before: Mapping[str, Any], keys: Mapping[str, Any]) -> Iterator[str
 
 def _causes(step: str, old: Mapping[str, Any], key: Mapping[str, Any]) -> Iterator[str]:
     """What of a step's key has changed that is neither in the recipe nor made by the run."""
-    for name in differing(flat(old), flat(json.loads(json.dumps(key, default=str)))):
-        if name in _OUTSIDE:
+    before = flat(old)
+    for name in differing(before, flat(json.loads(json.dumps(key, default=str)))):
+        if name in _OUTSIDE and name in before:  # an earlier version may not have written it down
             yield _OUTSIDE[name]
         elif step == "questions":
             name = name.partition(".")[0]

@@ -6,6 +6,7 @@ states = probe_to_file(recipe, Path("states.parquet"), adapter=None, say=print)
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from rait.stages import (
     answer_all,
     bare_states,
     check_words,
+    clear_checkpoints,
     construction_states,
     dial_obstacle,
     embedder_of,
@@ -77,14 +79,16 @@ def probe_to_file(recipe: Recipe, out: Path, adapter: Path | None, say: Say) -> 
     loaded = models.load(adapter and intact(adapter))
     asked, embedder = fingerprint_of_all(map(plain, pool)), embedder_of(pool, recipe.probe)
     shards = _shards(out, probe_key(models.key(adapter), asked, shots, recipe, embedder), recipe)
-    states, failed = probe_in_shards(loaded, lambda: pool, shots, recipe, shards=shards, what="probe", say=say)
+    states, failed = probe_in_shards(
+        loaded, lambda: pool, shots, recipe, embedder=embedder, shards=shards, what="probe", say=say
+    )
     write_records(out, states, KnowledgeState)
     failures = failures_of(out)
     failures.unlink(missing_ok=True)
     if failed:
         write_records(failures, failed, Failure)
         say(f"{len(failed)} questions cannot be asked and are left out; {failures} names them")
-    shutil.rmtree(shards, ignore_errors=True)
+    _clear_shards(out)
     return list(bare_states(out))
 
 
@@ -170,7 +174,7 @@ def influence_to_file(recipe: Recipe, adapter: Path, initial: Path, out: Path, s
     shards = _shards(out, key, recipe)
     made = measured_influences(rehearsed, initial, recipe, shards=shards, say=say)
     write_records(out, made, Influence)
-    shutil.rmtree(shards, ignore_errors=True)
+    _clear_shards(out)
     return made
 
 
@@ -250,7 +254,7 @@ def evaluate_to_file(
         say(f"refused where p(refuse) is at least {threshold:.4g}, as {place / DIAL_FILE} says")
         verdicts = applied(verdicts, threshold, recipe.prompt.refusal)
     write_records(out, verdicts, Verdict)
-    shutil.rmtree(shards, ignore_errors=True)
+    _clear_shards(out)
     return verdicts
 
 
@@ -305,6 +309,12 @@ def _shards(out: Path, key: Mapping[str, Any], recipe: Recipe) -> Path:
     return out.with_name(f".{out.name}.{fingerprint_of([key, recipe.probe.shard])[:12]}.shards")
 
 
+def _clear_shards(out: Path) -> None:
+    """Remove what was saved on the way to `out`, whatever its key."""
+    for leftover in out.parent.glob(f".{escape(out.name)}.*.shards"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 def _held(states: Path) -> Path:
     """Return `states`, a file that holds some; raise `InputError` for one that holds none, or is damaged."""
     if next(bare_states(intact(states)), None) is None:
@@ -318,5 +328,5 @@ def _tune_alone(
     taught = fingerprint_of([[example.prompt, example.completion, example.weight] for example in made])
     key = tuning_key(models.key(None), taught, tuning, recipe.seed)
     result = fine_tune_into(models, made, tuning, folder, key, seed=recipe.seed, what=what)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    clear_checkpoints(folder)
     return result

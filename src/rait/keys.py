@@ -6,10 +6,7 @@ A key is plain data: parts of the recipe, fingerprints of models and of code, ch
 run and the single commands have the same ones.
 """
 
-import inspect
-from collections.abc import Callable, Mapping
-from hashlib import sha256
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from rait.columns import schema
@@ -29,7 +26,7 @@ def probe_key(model: Mapping[str, Any], questions: str, shots: Shots, recipe: Re
         "questions": questions,
         "shots": plain_shots(shots),
         "prompt": asking(recipe.prompt),
-        "probe": recipe.probe.model_dump(exclude={"shard"}),
+        "probe": recipe.probe.model_dump(exclude={"shard", "embedder"}),
         "embedder": embedder,
         "seed": recipe.seed,
         "stored": str(schema(KnowledgeState)),  # states that lack what is stored today are probed again
@@ -39,12 +36,15 @@ def probe_key(model: Mapping[str, Any], questions: str, shots: Shots, recipe: Re
 def influence_key(model: Mapping[str, Any], initial: str, settings: Mapping[str, Any], prompt: Prompt) -> Key:
     """Of the influences of refusals; `settings` are the recipe's construction, as it draws."""
     drawn = {name: settings[name] for name in ("threshold", "dead_band", "idk", "seed")}
-    return {"model": model, "initial": initial, "construction": drawn, "prompt": prompt.model_dump()}
+    asked = prompt.model_dump(exclude={"shots", "shots_from"})
+    return {"model": model, "initial": initial, "construction": drawn, "prompt": asked}
 
 
 def tuning_key(model: Mapping[str, Any], examples: str, tuning: Tuning, seed: int) -> Key:
     """Of the weights that come of `examples`."""
-    return {"model": model, "examples": examples, "tuning": tuning.model_dump(), "seed": seed}
+    # Which change no weight, or by rounding alone.
+    settings = tuning.model_dump(exclude={"max_length", "micro_batch_size", "report_to"})
+    return {"model": model, "examples": examples, "tuning": settings, "seed": seed}
 
 
 def evaluation_key(
@@ -66,7 +66,7 @@ def evaluation_key(
         "prompt": recipe.prompt.model_dump(exclude=left_out),
         "may_refuse": may_refuse,
         "evaluation": recipe.evaluation.model_dump(exclude={"resamples"}),
-        "code": code_of(strategy.read) if strategy else None,
+        "code": strategy.code["read"] if strategy else None,
         "weigh": weigh,
     }
 
@@ -74,23 +74,3 @@ def evaluation_key(
 def asking(prompt: Prompt) -> Key:
     """What of the prompt a plain question depends on; the worked examples stand in the key themselves."""
     return prompt.model_dump(include={"style", "instruction", "system", "choice"})
-
-
-def code_of(function: Callable[..., Any]) -> str:
-    """The name of a function, and, of one that is not rait's own, a hash of the file or the cell that it stands in."""
-    module, name = function.__module__, getattr(function, "__qualname__", type(function).__qualname__)
-    if module.partition(".")[0] == "rait":
-        return f"{module}.{name}"
-    return f"{module}.{name} {sha256(_source(function)).hexdigest()[:16]}"
-
-
-def _source(function: Callable[..., Any]) -> bytes:
-    """What is to be had of it: its file; its own lines, as in a notebook; nothing, where it was typed in."""
-    try:
-        return Path(str(inspect.getsourcefile(function))).read_bytes()
-    except (OSError, TypeError):
-        pass
-    try:
-        return inspect.getsource(function).encode()
-    except (OSError, TypeError):
-        return b""

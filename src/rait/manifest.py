@@ -210,8 +210,12 @@ def _canonical(value: Any) -> bytes:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, or of all files of a folder but the dial, which is set when tuning is over."""
+    """SHA-256 of a file, or of all files of a folder of weights but the dial, which is set when tuning is over.
+
+    What is hidden in a folder is none of ours.
+    """
     if path.is_dir():
-        files = (file for file in path.rglob("*") if file.is_file() and file.name != DIAL_FILE)
+        found = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        files = (file for file in found if file.name != DIAL_FILE)
         return fingerprint_of({file.relative_to(path).as_posix(): checksum(file) for file in files})
     return read_through(path)

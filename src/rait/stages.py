@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +146,7 @@ def probe_in_shards(
     shots: Shots,
     recipe: Recipe,
     *,
+    embedder: str | None,
     shards: Path,
     what: str,
     say: Say,
@@ -156,6 +156,7 @@ def probe_in_shards(
     `questions` gives them anew each time, in the same order. Those that cannot be asked have no state; they are the
     second result. Raises `InputError`, before any is asked, where they are too many (`max_failed`). The states are read
     from the shards, see `rait.shards`, as they are asked for. The caller removes the folder when all is safe elsewhere.
+    `embedder` is what `embedder_of` gives for them.
     """
     from rait.models.embedding import load_embedder
 
@@ -167,9 +168,8 @@ def probe_in_shards(
         raise InputError(f"{what}: none of {len(failed)} questions can be asked; take a model with a longer context")
 
     def query_all(asked: Iterator[Question]) -> Iterator[KnowledgeState]:
-        first = next(asked)
-        embed = None if first.options else load_embedder(probe.embedder)  # options are scored, not embedded
-        return query(loaded, chain([first], asked), render, probe, embed, seed=recipe.seed, advance=advance, say=say)
+        embed = load_embedder(probe.embedder, embedder) if embedder else None  # options are scored, not embedded
+        return query(loaded, asked, render, probe, embed, seed=recipe.seed, advance=advance, say=say)
 
     fitting = (question for question in questions() if question.id not in failed)
     with progress(what, count, "question") as advance:
@@ -280,13 +280,13 @@ def fine_tune_into(
     from rait.tuning.sft import fine_tune
 
     # Steps build on each other, so those of other versions are not gone on with.
-    mark, known = folder / "checkpoints" / "key", fingerprint_of([key, versions()]).encode()
+    mark, known = folder / "checkpoints" / "key", fingerprint_of([key, tuning.micro_batch_size, versions()]).encode()
     if not mark.is_file() or mark.read_bytes() != known:
         if foreign := [] if mark.is_file() else [path.name for path in mark.parent.glob("[!.]*")]:
             raise InputError(
                 f"{mark.parent} holds {some(foreign)}, which no tuning here has made; move it, or choose another folder"
             )
-        shutil.rmtree(mark.parent, ignore_errors=True)
+        clear_checkpoints(folder)
         with atomic(mark) as file:
             file.write(known)
     result = fine_tune(models.take(), made, tuning, folder, seed=seed, what=what, say=say)
@@ -295,6 +295,14 @@ def fine_tune_into(
         {"losses": result.losses, "steps": result.steps, "seconds": result.seconds, "change": result.change},
     )
     return result
+
+
+def clear_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a tuning, their key last: without it they would be taken for somebody else's."""
+    place = folder / "checkpoints"
+    for path in place.glob("checkpoint-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def answer_all(

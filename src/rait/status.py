@@ -96,6 +96,7 @@ def status(folder: Path) -> Status:
         if left is None:
             untimed.append(_work(folder, recipe, name)[0])
         steps.append(Step(name, "missing" if elapsed is None else "running", elapsed, left))
+    shown = {"report.html", *(file for entry in done.values() for file in entry["files"])}
     return Status(
         folder=folder,
         state="stopped" if state == "complete" and any(step.state != "done" for step in steps) else state,
@@ -104,7 +105,7 @@ def status(folder: Path) -> Status:
         left=sum(step.left or 0.0 for step in steps),
         untimed=tuple(dict.fromkeys(untimed)),
         results=dict(_results(folder, [n for n in (*BASELINES, *recipe.strategies) if f"{n}/metrics" in done])),
-        where=tuple(name for name in ("report.html", "comparison.md") if (folder / name).exists()),
+        where=tuple(name for name in ("report.html", "comparison.md") if (folder / name).exists() and name in shown),
         damaged=tuple(damaged.values()),
     )
 

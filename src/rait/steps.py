@@ -17,9 +17,9 @@ from typing import Any
 
 from rait.book import Book
 from rait.construction import Strategy, as_it_is, construct, summarise
-from rait.errors import check_failed
+from rait.errors import ModelError, check_failed
 from rait.evaluation.metrics import evaluate, to_json
-from rait.keys import asking, code_of, evaluation_key, influence_key, probe_key, tuning_key
+from rait.keys import asking, evaluation_key, influence_key, probe_key, tuning_key
 from rait.knowledge.flow import flows
 from rait.manifest import fingerprint_of, fingerprint_of_all
 from rait.prompting import Shots, uses_chat
@@ -33,6 +33,7 @@ from rait.stages import (
     Models,
     answer_all,
     bare_states,
+    clear_checkpoints,
     construction_states,
     dial_obstacle,
     embedder_of,
@@ -117,7 +118,7 @@ def probe(work: Work, name: str, questions: Path, adapter: Path | None) -> Path:
     """Knowledge state of all `questions` under the initial model or the one with an adapter."""
     recipe, out = work.recipe, work.folder / f"knowledge/{name}.parquet"
     failures = failures_of(out)
-    embedder = embedder_of(iter_records(questions, Question), recipe.probe)
+    embedder = _embedder(work, f"knowledge/{name}", questions)
     key = probe_key(work.models.key(adapter), work.book.digest(questions), work.shots, recipe, embedder)
     with work.book.step(f"knowledge/{name}", key, [out], [failures]) as todo:
         if todo:
@@ -126,6 +127,7 @@ def probe(work: Work, name: str, questions: Path, adapter: Path | None) -> Path:
                 lambda: iter_records(questions, Question),
                 work.shots,
                 recipe,
+                embedder=embedder,
                 shards=_shards(out, key, recipe),
                 what=f"probe {name}",
                 say=work.book.note,
@@ -161,7 +163,7 @@ def rehearse(work: Work, initial: Path) -> Path:
             fine_tune_into(
                 work.models, chosen, tuning, folder, key, seed=recipe.seed, what="rehearse", say=work.book.note
             )
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    clear_checkpoints(folder)
     return outputs[2]
 
 
@@ -196,7 +198,7 @@ def construction(work: Work, strategy: Strategy, place: Path, initial: Path, evi
     needed = {name: path for name, path in evidence.items() if name in strategy.needs}
     key = {
         "strategy": strategy.name,
-        "code": [code_of(strategy.plan), code_of(strategy.label)],
+        "code": [strategy.code["plan"], strategy.code["label"]],
         "initial": book.digest(initial),
         "evidence": {name: book.digest(path) for name, path in needed.items()},
         "construction": settings.model_dump(),
@@ -233,7 +235,7 @@ def tune(work: Work, place: Path, made: Path) -> Path:
             chosen = read_records(made, Example)
             what, say = f"tune {name}", work.book.note
             fine_tune_into(work.models, chosen, recipe.tuning, place, key, seed=recipe.seed, what=what, say=say)
-    shutil.rmtree(place / "checkpoints", ignore_errors=True)
+    clear_checkpoints(place)
     return outputs[0]
 
 
@@ -317,9 +319,10 @@ def dial(
 
 def without_dial(work: Work, place: Path) -> None:
     """Take away the dial that an earlier recipe had: no calibration questions, no threshold."""
-    work.book.drop(f"{_name(work, place)}/dial")
-    (place / "dial.json").unlink(missing_ok=True)
-    (place / "adapter" / DIAL_FILE).unlink(missing_ok=True)
+    files = [place / "dial.json", place / "adapter" / DIAL_FILE]
+    work.book.drop(f"{_name(work, place)}/dial", files)
+    for path in files:
+        path.unlink(missing_ok=True)
 
 
 def score(work: Work, place: Path, verdicts: Mapping[str, Path], baseline: Mapping[str, Path]) -> dict[str, Any]:
@@ -349,6 +352,17 @@ def score(work: Work, place: Path, verdicts: Mapping[str, Path], baseline: Mappi
                 metrics[name] = to_json(found)
             write_data(out, metrics)
     return read_data(out)
+
+
+def _embedder(work: Work, step: str, questions: Path) -> str | None:
+    """The fingerprint of the sentence model; where it cannot be had, that of a step which is done and needs no more."""
+    try:
+        return embedder_of(iter_records(questions, Question), work.recipe.probe)
+    except ModelError:
+        known: str | None = work.book.inputs(step).get("embedder")
+        if known is None:
+            raise
+        return known
 
 
 def _shards(out: Path, key: Mapping[str, Any], recipe: Recipe) -> Path:

@@ -1,21 +1,25 @@
 """What is not as it was when a run was begun: done again and said, or refused; never mixed with what was made."""
 
+import importlib
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from rait import shards
-from rait.construction import strategies
+from rait.construction import as_it_is, strategies
+from rait.construction.source import code_of
 from rait.construction.strategies import strategy
 from rait.errors import InputError, ModelError
+from rait.keys import tuning_key
 from rait.manifest import read_manifest
 from rait.models import bundled, embedding
 from rait.pipeline import run
-from rait.recipe import load_recipe
+from rait.recipe import Tuning, load_recipe
 from rait.records import Decision, Example, KnowledgeState, Role
-from rait.stages import Models, fine_tune_into
+from rait.stages import Models, clear_checkpoints, fine_tune_into
 from rait.tables import read_records
 from rait.tuning.trainer import AnswerTrainer
 
@@ -108,16 +112,29 @@ def test_other_files_of_the_sentence_model_are_said_and_probed_again(small, tmp_
     assert any(line.startswith("the files of the sentence model changed since knowledge/initial") for line in said)
     assert {name for name in before if before[name] != after[name]} == {"knowledge/initial", "knowledge/tests/id"}
     assert before["cor_rait/tuning"] == after["cor_rait/tuning"], "the same states come of it"
+    shutil.move(tmp_path / "sentences", tmp_path / "elsewhere")
+    moved = {"probe": small.probe.model_copy(update={"embedder": str(tmp_path / "elsewhere")})}
+    run(small.model_copy(update=moved), tmp_path / "run", say=said.append)
+    assert keys(tmp_path / "run") == after, "the place is no part of it"
+    shutil.rmtree(tmp_path / "elsewhere")
+    evaluation = {"evaluation": small.evaluation.model_copy(update={"resamples": 300})}
+    run(small.model_copy(update=evaluation), tmp_path / "run", say=said.append)
+    assert keys(tmp_path / "run")["knowledge/initial"] == after["knowledge/initial"], "it is not needed any more"
+    with pytest.raises(ModelError, match="cannot load the sentence model"):
+        run(small.model_copy(update={"seed": 1}), tmp_path / "run", say=said.append)
 
 
 def test_a_sentence_model_has_another_fingerprint_with_any_byte(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(bundled.minilm_folder(), tmp_path / "sentences"))
     first = embedding.embedder_mark(str(folder))
+    assert embedding.load_embedder(str(folder), first)
     assert first == embedding.embedder_mark(bundled.MINILM), "the place is no part of it"
     for name in ("config.json", "1_Pooling/config.json", "tokenizer.json", "modules.json"):
         edit(folder / name)
         second = embedding.embedder_mark(str(folder))
         assert second != first, name
+        with pytest.raises(ModelError, match="have changed since this began"):
+            embedding.load_embedder(str(folder), first)
         first = second
 
 
@@ -245,3 +262,46 @@ def test_checkpoints_of_other_versions_are_not_gone_on_with(world, recipe_file, 
     monkeypatch.setattr("rait.book.version", lambda name: "99.0")
     tuned(stop=None)
     assert seen[0] == 0
+
+
+def test_what_is_removed_in_part_is_still_known_as_ones_own(tmp_path: Path, monkeypatch) -> None:
+    place = tmp_path / "checkpoints"
+    for name in ("checkpoint-10", "checkpoint-20"):
+        (place / name).mkdir(parents=True)
+    (place / "key").write_text("a key")
+
+    def stopped(path, **_):
+        if path == place:
+            raise KeyboardInterrupt
+        remove(path)
+
+    remove = shutil.rmtree
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            clear_checkpoints(tmp_path)
+    assert [path.name for path in place.iterdir()] == ["key"]
+    clear_checkpoints(tmp_path)
+    assert not place.exists()
+
+
+def test_code_is_that_of_the_registration(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "some_own_code.py"
+    path.write_text("class Called:\n    def __call__(self):\n        pass\n\ndef plan(a=1):\n    pass\n", "utf-8")
+    own = importlib.import_module("some_own_code")
+    marks = [
+        code_of(f) for f in (own.plan, partial(own.plan, 1), partial(own.plan, 2), partial(own.plan, a=1), own.Called())
+    ]
+    assert len(set(marks)) == len(marks)
+    path.write_text("# other code\n", "utf-8")
+    assert not set(marks) & {code_of(f) for f in (own.plan, partial(own.plan, 1), own.Called())}
+    assert code_of(as_it_is) == "rait.construction.labels.as_it_is"
+
+
+def test_what_changes_no_weight_trains_nothing_anew() -> None:
+    first = tuning_key({}, "examples", Tuning(), 0)
+    same = {"max_length": 4096, "micro_batch_size": 4, "report_to": ("tensorboard",)}
+    assert tuning_key({}, "examples", Tuning(**same), 0) == first
+    for name, value in {"epochs": 4.0, "batch_size": 8, "lora_rank": 4, "method": "full", "warmup": 0.5}.items():
+        assert tuning_key({}, "examples", Tuning(**{name: value}), 0) != first, name

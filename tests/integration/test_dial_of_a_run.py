@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from rait.evaluation.dial import applied
 from rait.formats import MARK
-from rait.manifest import checksum, write_manifest
+from rait.manifest import checksum, intact, write_manifest
 from rait.pipeline import compare, run
 from rait.recipe import load_recipe
 from rait.records import Outcome, Question, Verdict
@@ -214,10 +214,13 @@ def test_a_run_without_calibration_says_what_to_do(finished, call, tmp_path):
     assert code == 1 and "no run folder" in err
 
 
-def test_without_calibration_questions_the_dial_is_taken_away(finished, recipe_file, words, tmp_path):
+def test_without_calibration_questions_the_dial_is_taken_away(finished, recipe_file, words, tmp_path, call):
     folder = shutil.copytree(finished[0], tmp_path / "run")
     assert (folder / "cor_rait/adapter/rait_dial.json").exists()
+    assert call("dial", folder, "--max-refusal", "0.5", "--save")[0] == 0
     run(load_recipe(recipe_file, [*words, "calibration=null"]), folder, say=lambda _: None)
+    for name in ("cor_rait/dial.json", "cor_rait/adapter/rait_dial.json"):
+        assert intact(folder / name), "it is not missed"
     assert not (folder / "cor_rait/dial.json").exists()
     assert not (folder / "cor_rait/adapter/rait_dial.json").exists()
     assert "cor_rait/dial" not in loaded(folder / "manifest.json")["steps"]

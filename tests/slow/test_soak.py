@@ -11,7 +11,7 @@ from rait.models.loading import load, release
 from rait.pipeline import run
 from rait.recipe import load_recipe
 from rait.records import KnowledgeState, Question
-from rait.stages import probe_in_shards
+from rait.stages import embedder_of, probe_in_shards
 from rait.tables import write_records
 
 pytestmark = pytest.mark.slow
@@ -42,11 +42,11 @@ def test_two_thousand_probes_hold_no_more_at_the_end(world, tmp_path, capsys):
     recipe = load_recipe(None, [f"model.source={world / 'model'}", "model.dtype=float32", *words])
     loaded = load(recipe.model)
     asked = [Question(id=str(n), question=f"Where is City{n} ?", answers=(f"Land{n % 12}",)) for n in range(4)]
-    taken, shards = [], tmp_path / "shards"
+    taken, shards, mark = [], tmp_path / "shards", embedder_of(asked, recipe.probe)
     for number in range(PROBES):
         seeded = recipe.model_copy(update={"seed": number})
         states, failed = probe_in_shards(
-            loaded, lambda: asked, {}, seeded, shards=shards, what="probe", say=lambda _: None
+            loaded, lambda: asked, {}, seeded, embedder=mark, shards=shards, what="probe", say=lambda _: None
         )
         assert not failed
         write_records(tmp_path / "states.parquet", states, KnowledgeState)

@@ -15,7 +15,7 @@ from rait.errors import ModelError, RecipeError
 from rait.estimate import Estimate, Memory
 from rait.evaluation.answering import answer
 from rait.knowledge.query import query
-from rait.models import embedding
+from rait.models import bundled, embedding
 from rait.models.features import last_states
 from rait.models.loading import LoadedModel
 from rait.models.memory import LEAST_ROWS, data_bytes, halving, is_out_of_memory, limited
@@ -222,7 +222,7 @@ def test_a_probe_and_an_evaluation_go_on_to_the_same_records(model, tokenizer):
     assert heard
 
 
-def test_embeddings_too_are_made_in_smaller_batches(monkeypatch, tmp_path):
+def test_embeddings_too_are_made_in_smaller_batches(monkeypatch):
     class Sentences:
         def __init__(self, name, **_):
             pass
@@ -235,7 +235,7 @@ def test_embeddings_too_are_made_in_smaller_batches(monkeypatch, tmp_path):
 
     sizes = []
     monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=Sentences))
-    embed = embedding._loaded.__wrapped__(tmp_path, "mark")
+    embed = embedding._loaded.__wrapped__(bundled.minilm_folder(), "mark")
     texts = ["a" * number for number in range(1, 60)]
     np.testing.assert_array_equal(embed(texts), [[number, 1.0] for number in range(1, 60)])
     assert sizes == [128, 64, 32]

@@ -477,6 +477,8 @@ def test_means_over_seeds_stand_beside_the_run(copy):
         for m in ("P_c", "P_w", "P_r", "THS", "over_refusal")
     ]
     write_records(copy / "comparison.parquet", rows)
+    assert "Means over seeds" not in text_of(page([read_run(copy)])), "it may be of an earlier recipe"
+    listed(copy)
     kept = Charts()
     section = came_out([read_run(copy)], kept)
     seeds = section["sets"][0]["seeds"]

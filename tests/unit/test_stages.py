@@ -55,12 +55,14 @@ def asked(monkeypatch):
             yield make_state(question)
 
     monkeypatch.setattr(stages, "query", query)
-    monkeypatch.setattr(embedding, "load_embedder", lambda name: None)
+    monkeypatch.setattr(embedding, "load_embedder", lambda name, mark: None)
     return asked
 
 
 def probed(folder, questions=lambda: QUESTIONS, recipe=RECIPE, say=lambda line: None):
-    states, failed = probe_in_shards(LOADED, questions, {}, recipe, shards=folder / "shards", what="probe", say=say)
+    states, failed = probe_in_shards(
+        LOADED, questions, {}, recipe, embedder="mark", shards=folder / "shards", what="probe", say=say
+    )
     assert not failed
     return states
 

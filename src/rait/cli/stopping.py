@@ -7,13 +7,14 @@
         leave(stopped.number)
 
 The exception unwinds the work, so that what is half written is removed. Where it does not come through in time (a long
-call into C, a destructor that swallows it, a library that waits for its threads), and where the signal comes again, the
-process ends at once. Nothing is lost by that: a file gets its name when it is whole. A signal that whoever started the
-process has it ignore (nohup) stays ignored.
+call into C, a library that waits for its threads), where a destructor swallows it, and where the signal comes again,
+the process ends at once. Nothing is lost by that: a file gets its name when it is whole. A signal that whoever started
+the process has it ignore (nohup) stays ignored.
 """
 
 import os
 import signal
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Lock, Thread
@@ -49,12 +50,18 @@ def stoppable() -> Iterator[None]:
         asked.append(number)
         raise Stopped(number)
 
+    def swallowed(found: Any) -> None:
+        if isinstance(found.exc_value, Stopped):  # by a destructor: it will not unwind the work any more
+            leave(found.exc_value.number)
+        hook(found)
+
     over = Event()
     heard, wake = os.pipe()  # a handler runs between two steps of Python alone; a byte comes here during a call into C
     os.set_blocking(wake, False)
     Thread(target=_watch, args=(heard, numbers, over), daemon=True).start()
     woken = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     before = {number: signal.signal(number, stop) for number in numbers}
+    hook, sys.unraisablehook = sys.unraisablehook, swallowed
     try:
         yield
     except BaseException as error:
@@ -65,6 +72,7 @@ def stoppable() -> Iterator[None]:
     finally:
         if not asked:
             over.set()
+            sys.unraisablehook = hook
             for number, handler in before.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(woken)

@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rait.construction.labels import Labeller, Reader, answer_or_refusal, as_it_is
+from rait.construction.source import code_of
 from rait.errors import RecipeError
 from rait.recipe import Construction
 from rait.records import TOLERANCE, Influence, KnowledgeFlow, KnowledgeState, Role
@@ -89,6 +90,7 @@ class Strategy:
     label: Labeller
     read: Reader
     description: str
+    code: Mapping[str, str]  # of plan, label and read, as they were when the strategy was registered
 
 
 _STRATEGIES: dict[str, Strategy] = {}
@@ -115,7 +117,8 @@ def strategy(
         if taken is not None and _place(taken.plan) != _place(plan):
             raise RecipeError(f"strategy {name!r} is already defined by {_place(taken.plan)}; choose another name")
         description = (plan.__doc__ or "").strip().partition("\n")[0]
-        _STRATEGIES[name] = Strategy(name, frozenset(needs), plan, label, read, description)
+        code = {role: code_of(function) for role, function in (("plan", plan), ("label", label), ("read", read))}
+        _STRATEGIES[name] = Strategy(name, frozenset(needs), plan, label, read, description, code)
         return plan
 
     return register

@@ -27,13 +27,16 @@ _KNOWN = 100_000  # texts whose embeddings are kept; 150 MB
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
-def load_embedder(name: str = bundled.MINILM) -> Embed:
+def load_embedder(name: str = bundled.MINILM, mark: str | None = None) -> Embed:
     """A function from k texts to their embeddings (k, dim), unit length, rows in the order of the texts.
 
-    Raises `ModelError` when the sentence model cannot be had; the function raises
-    `NotFiniteError`, with indices of texts, where embeddings are not finite.
+    Raises `ModelError` when the sentence model cannot be had, or has another fingerprint than `mark`; the function
+    raises `NotFiniteError`, with indices of texts, where embeddings are not finite.
     """
-    return _loaded(_folder(name), embedder_mark(name))
+    found = embedder_mark(name)
+    if mark is not None and found != mark:
+        raise ModelError(f"the files of the sentence model {name} have changed since this began; start it again")
+    return _loaded(_folder(name), found)
 
 
 def embedder_mark(name: str = bundled.MINILM) -> str:

@@ -196,12 +196,14 @@ def check_weights(folder: Path) -> None:
     _check_safe(folder, "*.safetensors")
     if (folder / "adapter_config.json").is_file():  # transformers would put it in, unchecked
         raise ModelError(f"{folder} holds a model and an adapter; move the adapter into a folder of its own")
-    for index in folder.glob("*.safetensors.index.json"):
-        _check_named(index, json.loads(index.read_text("utf-8"))["weight_map"].values(), (".safetensors",))
-    explicit: list[str | None] = []  # at any depth: a model of texts and images has a configuration for either
-    settings = folder / "config.json"
-    json.loads(settings.read_text("utf-8"), object_hook=lambda own: explicit.append(own.get("transformers_weights")))
-    _check_named(settings, filter(None, explicit), (".safetensors", ".safetensors.index.json"))
+    with _readable(f"the model at {folder}"):
+        for index in folder.glob("*.safetensors.index.json"):
+            _check_named(index, json.loads(index.read_text("utf-8"))["weight_map"].values(), (".safetensors",))
+        explicit: list[str | None] = []  # at any depth: a model of texts and images has a configuration for either
+        settings = folder / "config.json"
+        known = settings.read_text("utf-8")
+        json.loads(known, object_hook=lambda own: explicit.append(own.get("transformers_weights")))
+        _check_named(settings, filter(None, explicit), (".safetensors", ".safetensors.index.json"))
 
 
 def _check_named(file: Path, names: Iterable[str], suffixes: tuple[str, ...]) -> None:

@@ -20,11 +20,11 @@ import yaml
 from numpy.typing import NDArray
 
 from rait.construction import summarise
-from rait.errors import DamagedError, InputError, RaitError, first_line
+from rait.errors import InputError, RaitError, first_line
 from rait.evaluation.dial import applied
 from rait.evaluation.metrics import RESAMPLES, evaluate
 from rait.judging import REFUSAL
-from rait.manifest import intact, read_manifest, recipe_of
+from rait.manifest import damage_of, read_manifest, recipe_of
 from rait.recipe import read_yaml
 from rait.records import Decision, KnowledgeFlow, KnowledgeState, Outcome, Question, Role, Verdict
 from rait.reporting.parts import (
@@ -137,6 +137,7 @@ class _Parts:
     """The finished files of a run folder, and what was looked for in vain."""
 
     folder: Path
+    manifest: dict[str, Any]
     listed: frozenset[str]
     missing: list[str]
     damaged: list[str]
@@ -147,11 +148,12 @@ class _Parts:
             if expected:
                 self.missing.append(f"{name}: not there")
             return None
+        if problem := damage_of(self.folder, self.manifest, name):
+            self.damaged.append(problem)
+            self.missing.append(f"{name}: {problem}")
+            return None
         try:
-            return how(intact(self.folder / name))
-        except DamagedError as error:
-            self.damaged.append(str(error))
-            self.missing.append(f"{name}: {first_line(error)}")
+            return how(self.folder / name)
         except InputError as error:
             self.missing.append(f"{name}: {first_line(error)}")
         except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
@@ -167,7 +169,7 @@ def read_run(folder: str | Path, kept: int = KEPT) -> Run:
     folder = Path(folder)
     manifest = read_manifest(folder)
     steps: dict[str, Any] = manifest["steps"]
-    parts = _Parts(folder, frozenset(name for step in steps.values() for name in step.get("files", {})), [], [])
+    parts = _Parts(folder, manifest, frozenset(name for step in steps.values() for name in step["files"]), [], [])
     recipe_text, recipe = _recipe(parts, manifest)
     names = [TRAIN, *(_names(recipe.get("tests")) or _tests_of(parts.listed))]
     seed = manifest.get("seed")
@@ -186,8 +188,6 @@ def read_run(folder: str | Path, kept: int = KEPT) -> Run:
     methods = {
         name: _method(parts, name, steps, names[1:], kept_ids, recipe, seed) for name in (*BASELINES, *strategies)
     }
-    comparison = folder / "comparison.parquet"  # which earlier versions do not list
-    exported = parts.listed | ({comparison.name} if comparison.exists() else set())
     return Run(
         folder=folder,
         manifest=manifest,
@@ -199,10 +199,7 @@ def read_run(folder: str | Path, kept: int = KEPT) -> Run:
         moves=moves,
         methods={name: method for name, method in methods.items() if method is not None},
         rehearsal=parts.read("rehearsal/losses.json", losses_of, expected=False) or [],
-        comparison=_Parts(folder, exported, parts.missing, parts.damaged).read(
-            comparison.name, lambda path: read_records(path, Row), expected=False
-        )
-        or [],
+        comparison=parts.read("comparison.parquet", lambda path: read_records(path, Row), expected=False) or [],
         missing=parts.missing,
         damaged=parts.damaged,
     )

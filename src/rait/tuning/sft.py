@@ -296,7 +296,7 @@ def _going_on(trainer: AnswerTrainer, tuning: Tuning, checkpoint: Path | None) -
                 remedy = "shorten the prompt, leave the longest questions out, or load it with model.dtype=bfloat16"
             raise TrainingError(
                 f"{what}: out of memory at step {trainer.state.global_step + 1}, on {tuning.micro_batch} examples of "
-                f"{trainer.tokens} tokens; {remedy}, and start again: what was saved stays"
+                f"{trainer.tokens} tokens; {remedy}, and start again: what is finished stays"
             ) from error
         if checkpoint is not None and not trainer.tokens:
             raise TrainingError(
