@@ -61,6 +61,7 @@ def test_bfloat16_full_tuning_comes_back_as_bfloat16(source, tmp_path):
     assert config["dtype"] == "bfloat16"
 
 
+@pytest.mark.slow
 def test_micro_batches_add_up_to_the_batch(source, tmp_path):
     whole = fine_tune(load(source), EXAMPLES, QUICK, tmp_path / "a", seed=0)
     parts = QUICK.model_copy(update={"micro_batch_size": 2})
@@ -160,6 +161,7 @@ def test_weights_of_one_change_no_bit(source, tmp_path, monkeypatch):
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
 
 
+@pytest.mark.slow
 def test_an_example_of_weight_zero_teaches_nothing(source, tmp_path):
     """Another answer of as many tokens in its place changes no weight, whatever it says."""
     tuning = QUICK.model_copy(update={"epochs": 2, "batch_size": 4})
@@ -173,6 +175,7 @@ def test_an_example_of_weight_zero_teaches_nothing(source, tmp_path):
         torch.testing.assert_close(found[name], weight, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_of_duplicates_add_up(source, tmp_path):
     tuning = QUICK.model_copy(update={"epochs": 1, "batch_size": 4})
     first, second, third, _ = EXAMPLES[:4]
