@@ -14,6 +14,8 @@ from rait.construction.strategies import _STRATEGIES
 from rait.questions import load_questions
 from rait.recipe import load_recipe
 
+pytestmark = pytest.mark.slow  # whole programs
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -16,6 +16,8 @@ from rait.records import Decision, KnowledgeState, Outcome, Question, Verdict
 from rait.reporting.report import write_report
 from rait.tables import read_records, write_json
 
+pytestmark = pytest.mark.slow  # a browser
+
 SWITCHES = (
     "--headless=new",
     "--no-sandbox",
